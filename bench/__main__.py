@@ -1,0 +1,47 @@
+"""Benchmarks of the daemon against its requirements: `python -m bench all`.
+
+Each starts the daemon with a configuration of its own and a stub model server beside it. Exit
+status 1 when a requirement is missed. Run them on a machine that does nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from bench import latency, memory, report, startup, throughput
+
+BENCHMARKS = {
+    "latency": latency.run,
+    "throughput": throughput.run,
+    "memory": memory.run,
+    "startup": startup.run,
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("what", nargs="+", choices=[*BENCHMARKS, "all"])
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
+    parser.add_argument(
+        "--stand-in",
+        action="store_true",
+        help="measure a bare pymilter program instead: what libmilter itself costs",
+    )
+    args = parser.parse_args()
+    names = list(BENCHMARKS) if "all" in args.what else list(dict.fromkeys(args.what))
+    measures: list[report.Measure] = []
+    for name in names:
+        print(f"{name} ...", file=sys.stderr, flush=True)
+        measures += BENCHMARKS[name](stand_in=args.stand_in)
+    if args.json:
+        print(report.as_json(measures))
+    else:
+        print("; ".join(f"{key} {value}" for key, value in report.machine().items()))
+        print(report.table(measures))
+    return int(any(measure.met is False for measure in measures))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

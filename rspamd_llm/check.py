@@ -1,0 +1,216 @@
+"""`rspamd-llm check`: live checks, with a cause and a cure for each failure."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from rspamd_llm import assembly, keys, log
+from rspamd_llm import config as configs
+from rspamd_llm.config import Config
+from rspamd_llm.domain import (
+    AddressError,
+    ConfigError,
+    Deadline,
+    Envelope,
+    Message,
+    ModelError,
+    RspamdLlmError,
+    Scored,
+    Unscored,
+)
+from rspamd_llm.libmilter import Address
+
+SERVER_TIMEOUT = 5.0
+"""Seconds for a model server to list its models."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """One check: what was looked at, how it was found, and where it failed cause and cure."""
+
+    check: str
+    status: str
+    """ok, warning or failed."""
+    detail: str
+    cure: str = ""
+
+
+def check(path: Path | None, *, as_json: bool) -> int:
+    """Runs all checks and prints their results; 1 if any failed, 2 if nothing could be checked."""
+    log.set_up(level="error", form="text")
+    name = str(path) if path else "the defaults"
+    try:
+        config = configs.load(path)
+        results = [Result(check="configuration", status="ok", detail=f"{name} is valid")]
+        results += [
+            Result(check="configuration", status="warning", detail=warning)
+            for warning in configs.contradictions(config)
+        ]
+        results += [_key(config), _socket(config), *asyncio.run(_model(config))]
+        status = 1 if any(result.status == "failed" for result in results) else 0
+    except ConfigError as error:
+        results = [
+            Result(
+                check="configuration",
+                status="failed",
+                detail=fault,
+                cure=f"correct {name}; `rspamd-llm config --defaults` shows every setting",
+            )
+            for fault in error.faults
+        ]
+        status = 2
+    if as_json:
+        json.dump({"ok": status == 0, "checks": [asdict(r) for r in results]}, sys.stdout, indent=2)
+        print()
+    else:
+        Console().print(_table(results))
+    return status
+
+
+def _key(config: Config) -> Result:
+    try:
+        found = keys.load(Path(config.trust.key_file))
+    except ConfigError as error:
+        return Result(
+            check="key",
+            status="failed",
+            detail=str(error),
+            cure="make the file and let Rspamd and this daemon read it: `rspamd-llm init`",
+        )
+    return Result(
+        check="key",
+        status="ok",
+        detail=f"{len(found)} in {config.trust.key_file}; key id {keys.key_id(found[0])} signs",
+    )
+
+
+def _socket(config: Config) -> Result:
+    try:
+        address = Address.parse(config.milter.socket)
+        address.knock()
+    except AddressError as error:
+        return Result(check="socket", status="failed", detail=str(error), cure="correct it")
+    except OSError as error:
+        return Result(
+            check="socket",
+            status="failed",
+            detail=f"nobody answers at {config.milter.socket}: {error.strerror or error}",
+            cure="start the daemon: `systemctl start rspamd-llm`, or `rspamd-llm serve`",
+        )
+    return Result(check="socket", status="ok", detail=f"answers at {config.milter.socket}")
+
+
+async def _model(config: Config) -> list[Result]:
+    try:
+        works = await assembly.start(assembly.plan(config))
+    except ConfigError as error:
+        return [
+            Result(check="model", status="failed", detail=fault, cure="correct the setting")
+            for fault in error.faults
+        ]
+    except RspamdLlmError as error:
+        return [Result(check="model", status="failed", detail=str(error), cure="see above")]
+    try:
+        results = [] if works.engine else await _servers(config, works)
+        if any(result.status == "failed" for result in results):
+            return results
+        return [*results, await _probe(config, works)]
+    finally:
+        await works.stop()
+
+
+async def _servers(config: Config, works: assembly.Works) -> list[Result]:
+    results = []
+    for endpoint in assembly.plan(config).endpoints:
+        url, model = endpoint.base_url, config.llm.model
+        try:
+            models = await works.client.models(endpoint, Deadline.after(SERVER_TIMEOUT))
+        except ModelError as error:
+            results.append(
+                Result(
+                    check="model server",
+                    status="failed",
+                    detail=f"{url}: {error}",
+                    cure="start the model server, or correct llm.base_url; it ends in /v1",
+                )
+            )
+            continue
+        results.append(Result(check="model server", status="ok", detail=f"{url} answers"))
+        if model in models:
+            results.append(Result(check="model", status="ok", detail=f"{url} has {model}"))
+        else:
+            offered = ", ".join(models[:10]) or "none"
+            results.append(
+                Result(
+                    check="model",
+                    status="failed",
+                    detail=f"{url} does not offer {model}; it offers {offered}",
+                    cure=f"correct llm.model, or load the model (Ollama: `ollama pull {model}`)",
+                )
+            )
+    return results
+
+
+PROBE = """From: Alice Example <alice@example.org>
+To: bob@example.org
+Subject: Lunch on Thursday
+Date: {date}
+Message-ID: <probe@example.org>
+
+Hi Bob,
+
+shall we have lunch on Thursday at noon, as always? The soup was good last time.
+
+Alice
+"""
+
+
+async def _probe(config: Config, works: assembly.Works) -> Result:
+    """A harmless mail, judged as any other."""
+    date = datetime.now(UTC).strftime("%a, %d %b %Y %H:%M:%S +0000")
+    data = PROBE.format(date=date).replace("\n", "\r\n").encode()
+    began = time.monotonic()
+    scan = await works.scanner.scan(
+        Message(envelope=Envelope(), data=data, size=len(data)),
+        Deadline.after(config.milter.deadline),
+    )
+    seconds = time.monotonic() - began
+    match scan.outcome:
+        case Scored(verdict=verdict):
+            detail = f"a harmless mail scored {verdict.score:.2f} in {seconds:.2f} s"
+            return Result(check="probe", status="ok", detail=detail)
+        case Unscored(code=code, cause=cause):
+            return Result(
+                check="probe",
+                status="failed",
+                detail=f"{code}: {cause}",
+                cure="see what the model server logs; `rspamd-llm scan --explain` shows its answer",
+            )
+        case skipped:
+            return Result(
+                check="probe", status="warning", detail=f"skipped by the gate: {skipped.code}"
+            )
+
+
+def _table(results: list[Result]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("", "check", "found"):
+        table.add_column(name, overflow="fold")
+    signs = {"ok": ("ok", "green"), "warning": ("warn", "yellow"), "failed": ("FAIL", "red")}
+    for result in results:
+        sign, style = signs[result.status]
+        found = Text(result.detail)
+        if result.cure:
+            found.append(f"\ncure: {result.cure}", style="italic")
+        table.add_row(Text(sign, style=style), result.check, found)
+    return table

@@ -1,0 +1,396 @@
+"""TOML -> frozen dataclasses.
+
+Every mistake is reported at once, each with its dotted path, what was found and what is allowed.
+What may not live here: opening what a setting names (the adapters do that) and defaults that
+depend on the machine.  A setting's type, default and bounds stand in one line below; the
+reference of settings is docs/reference.md, the commented file conf/rspamd-llm.toml.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import ipaddress
+import math
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+from rspamd_llm.domain import ConfigError
+
+Check = Callable[[Any], Any]
+"""Takes a TOML value and returns the setting's value, or raises UnfitError."""
+
+
+class UnfitError(Exception):
+    """A value is not allowed; the text says what is."""
+
+
+# --- What values may be ---------------------------------------------------------------------
+
+
+def text(value: Any) -> str:
+    """Any string."""
+    if not isinstance(value, str):
+        raise UnfitError("a string")
+    return value
+
+
+def boolean(value: Any) -> bool:
+    """true or false."""
+    if not isinstance(value, bool):
+        raise UnfitError("true or false")
+    return value
+
+
+def number(low: float, high: float) -> Check:
+    """A finite number within bounds, as float."""
+
+    def check(value: Any) -> float:
+        if not _is_number(value) or not math.isfinite(value) or not low <= value <= high:
+            raise UnfitError(f"a number from {low:g} to {high:g}")
+        return float(value)
+
+    return check
+
+
+def integer(low: int, high: int) -> Check:
+    """A whole number within bounds."""
+
+    def check(value: Any) -> int:
+        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+            raise UnfitError(f"a whole number from {low} to {high}")
+        return value
+
+    return check
+
+
+def choice(*names: str) -> Check:
+    """One of the names."""
+
+    def check(value: Any) -> str:
+        if value not in names or not isinstance(value, str):
+            raise UnfitError("one of " + ", ".join(f'"{name}"' for name in names))
+        return value
+
+    return check
+
+
+def matching(pattern: str, allowed: str) -> Check:
+    """A string that the pattern matches from end to end."""
+
+    def check(value: Any) -> str:
+        if not isinstance(value, str) or not re.fullmatch(pattern, value):
+            raise UnfitError(allowed)
+        return value
+
+    return check
+
+
+def list_of(item: Check, *, least: int = 0) -> Check:
+    """A list, kept as a tuple, without repeats."""
+
+    def check(value: Any) -> tuple[Any, ...]:
+        if not isinstance(value, list) or len(value) < least:
+            raise UnfitError("a list" + (f" of at least {least}" if least else ""))
+        items = []
+        for entry in value:
+            try:
+                items.append(item(entry))
+            except UnfitError as unfit:
+                raise UnfitError(f"a list, each item {unfit}") from unfit
+        if len(set(items)) != len(items):
+            raise UnfitError("a list without repeats")
+        return tuple(items)
+
+    return check
+
+
+def one_or_more(item: Check) -> Check:
+    """A value or a list of them; always kept as a tuple."""
+    several = list_of(item, least=1)
+
+    def check(value: Any) -> tuple[Any, ...]:
+        return cast("tuple[Any, ...]", several(value if isinstance(value, list) else [value]))
+
+    return check
+
+
+def network(value: Any) -> str:
+    """An IP address or network in CIDR notation."""
+    try:
+        return str(ipaddress.ip_network(text(value), strict=False))
+    except ValueError as error:
+        raise UnfitError('an address or network such as "192.0.2.0/24"') from error
+
+
+def address(value: Any) -> str:
+    """An IP address."""
+    try:
+        return str(ipaddress.ip_address(text(value)))
+    except ValueError as error:
+        raise UnfitError('an IP address such as "127.0.0.1"') from error
+
+
+def weights(value: Any) -> Mapping[str, float]:
+    """A table of symbol names with the least absolute score each must have."""
+    if not isinstance(value, dict) or not all(
+        _is_number(weight) and math.isfinite(weight) and weight >= 0 for weight in value.values()
+    ):
+        raise UnfitError("a table of symbol names with numbers from 0")
+    return {name: float(weight) for name, weight in value.items()}
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+URL = matching(r"https?://[^\s/?#@]+(?:/[^\s?#]*)?", 'a URL such as "http://127.0.0.1:11434/v1"')
+MILTER_SOCKET = matching(
+    r"inet6?:\d{1,5}(?:@\S+)?|(?:unix|local):/\S+",
+    '"inet:PORT@HOST", "inet6:PORT@HOST" or "unix:/absolute/path"',
+)
+CATEGORY = matching(r"(?!none\Z)[a-z][a-z0-9_-]{0,31}", "a name of the form [a-z][a-z0-9_-]{0,31}")
+STORE = matching(
+    r"memory://|sqlite:///\S+|(?:valkey|redis|rediss|valkeys)://\S+",
+    '"memory://", "sqlite:///absolute/path" or "valkey://host:port/db"',
+)
+MODE = matching(r"0?[0-7]{3}", 'an octal mode such as "0660"')
+OPTIONAL_URL = matching(r"|https?://[^\s/?#@]+(?:/[^\s?#]*)?", "empty or a URL")
+
+
+def setting(default: Any, check: Check) -> Any:
+    """A dataclass field with its default and what it may be."""
+    return field(default=default, metadata={"check": check})
+
+
+# --- The sections ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Milter:
+    socket: str = setting("inet:11390@127.0.0.1", MILTER_SOCKET)
+    socket_mode: str = setting("0660", MODE)
+    socket_group: str = setting("", text)
+    deadline: float = setting(60.0, number(1, 600))
+    drain: float = setting(15.0, number(0, 600))
+    on_error: str = setting("accept", choice("accept", "tempfail"))
+    max_body: int = setting(1_000_000, integer(1_000, 100_000_000))
+    max_in_flight: int = setting(200, integer(1, 10_000))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Llm:
+    engine: str = setting("openai", choice("openai", "embedded"))
+    base_url: tuple[str, ...] = setting(("http://127.0.0.1:11434/v1",), one_or_more(URL))
+    model: str = setting("gemma3:12b", matching(r"\S(?:.*\S)?", "the name of a model"))
+    api_key_file: str = setting("", text)
+    concurrency: int = setting(4, integer(1, 10_000))
+    context_tokens: int = setting(4096, integer(512, 1_000_000))
+    max_output_tokens: int = setting(300, integer(16, 100_000))
+    threads: int = setting(0, integer(0, 1_024))
+    slots: int = setting(4, integer(1, 64))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    file: str = setting("", text)
+    content: str = setting("full", choice("full", "excerpt", "metadata"))
+    redact: bool = setting(False, boolean)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    categories: tuple[str, ...] = setting(
+        ("phishing", "scam", "malware", "marketing"), list_of(CATEGORY)
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    timeout: float = setting(10.0, number(0.1, 600))
+    dns: bool = setting(True, boolean)
+    nameservers: tuple[str, ...] = setting((), list_of(address))
+    authentication: str = setting("auto", choice("auto", "header", "off"))
+    trusted_authserv: tuple[str, ...] = setting((), list_of(text))
+    registration: bool = setting(True, boolean)
+    own_domains: tuple[str, ...] = setting((), list_of(text))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Search:
+    provider: str = setting("ddgs", choice("ddgs", "searxng", "brave", "none"))
+    backends: tuple[str, ...] = setting(("brave", "duckduckgo", "mojeek"), list_of(text, least=1))
+    url: str = setting("", OPTIONAL_URL)
+    api_key_file: str = setting("", text)
+    max_domains: int = setting(3, integer(0, 20))
+    max_results: int = setting(2, integer(1, 20))
+    timeout: float = setting(5.0, number(0.1, 600))
+    max_per_day: int = setting(2000, integer(0, 10_000_000))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gate:
+    skip_authenticated: bool = setting(True, boolean)
+    skip_networks: tuple[str, ...] = setting(("127.0.0.0/8", "::1/128"), list_of(network))
+    max_size: int = setting(5_000_000, integer(1_000, 1_000_000_000))
+    allow_file: str = setting("", text)
+    optout_file: str = setting("", text)
+    sample: float = setting(1.0, number(0, 1))
+
+
+# 4.6 is the score of BAYES_SPAM where Bayes is 95 % sure, with Rspamd's weight of 5.1.
+_EXCEPT_SYMBOLS: Mapping[str, float] = {
+    "BAYES_SPAM": 4.6,
+    "FUZZY_DENIED": 0.0,
+    "WHITELIST_SPF": 0.0,
+    "WHITELIST_DKIM": 0.0,
+    "WHITELIST_DMARC": 0.0,
+    "REPLY": 0.0,
+    "BOUNCE": 0.0,
+    "MAILCOW_BLACK": 0.0,
+    "MAILCOW_FUZZY_DENIED": 0.0,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rspamd:
+    url: str = setting("", OPTIONAL_URL)
+    password_file: str = setting("", text)
+    timeout: float = setting(8.0, number(0.1, 600))
+    ham_below: float = setting(0.0, number(-1_000, 1_000))
+    except_symbols: Mapping[str, float] = field(
+        default_factory=lambda: dict(_EXCEPT_SYMBOLS), metadata={"check": weights}
+    )
+    trigger_symbols: tuple[str, ...] = setting((), list_of(text))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Store:
+    url: str = setting("sqlite:///var/lib/rspamd-llm/store.db", STORE)
+    verdict_ttl: int = setting(3600, integer(0, 31_536_000))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trust:
+    key_file: str = setting("/etc/rspamd-llm/verdict.key", text)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Log:
+    level: str = setting("info", choice("debug", "info", "warning", "error"))
+    format: str = setting("text", choice("text", "json"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """The whole configuration.  Each attribute is a section of the TOML file."""
+
+    milter: Milter = Milter()
+    llm: Llm = Llm()
+    prompt: Prompt = Prompt()
+    verdict: Verdict = Verdict()
+    evidence: Evidence = Evidence()
+    search: Search = Search()
+    gate: Gate = Gate()
+    rspamd: Rspamd = field(default_factory=Rspamd)
+    store: Store = Store()
+    trust: Trust = Trust()
+    log: Log = Log()
+
+
+# --- Reading and writing --------------------------------------------------------------------
+
+
+def load(path: Path | None) -> Config:
+    """The configuration of a TOML file; the defaults for None.
+
+    Raises ConfigError with every fault found.
+    """
+    if path is None:
+        return Config()
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError((f"{path}: cannot be read: {error.strerror}",)) from error
+    except (UnicodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError((f"{path}: is not TOML: {error}",)) from error
+    return parse(document)
+
+
+def parse(document: Mapping[str, Any]) -> Config:
+    """The configuration of a parsed TOML document.  Raises ConfigError with every fault."""
+    faults: list[str] = []
+    sections = {item.name: item for item in dataclasses.fields(Config)}
+    values: dict[str, Any] = {}
+    for name, table in document.items():
+        if name not in sections:
+            faults.append(f"{name}: unknown section; there are {', '.join(sections)}")
+        elif not isinstance(table, dict):
+            faults.append(f"{name}: found {_shown(table)}; allowed is a table, written [{name}]")
+        else:
+            values[name] = _section(type(getattr(Config(), name)), name, table, faults)
+    if faults:
+        raise ConfigError(tuple(faults))
+    return Config(**values)
+
+
+def _section(kind: type[Any], path: str, table: Mapping[str, Any], faults: list[str]) -> Any:
+    settings = {item.name: item for item in dataclasses.fields(kind)}
+    values: dict[str, Any] = {}
+    for name, value in table.items():
+        if name not in settings:
+            faults.append(f"{path}.{name}: unknown setting; there are {', '.join(settings)}")
+            continue
+        try:
+            values[name] = settings[name].metadata["check"](value)
+        except UnfitError as unfit:
+            faults.append(f"{path}.{name}: found {_shown(value)}; allowed is {unfit}")
+    return kind(**values)
+
+
+def _shown(value: Any) -> str:
+    """A found value as it stands in TOML, bounded.  A setting never holds a secret itself."""
+    shown = f'"{value}"' if isinstance(value, str) else str(value)
+    shown = {"True": "true", "False": "false"}.get(shown, shown)
+    return shown if len(shown) <= 80 else shown[:77] + "..."
+
+
+def to_document(config: Config) -> dict[str, Any]:
+    """The configuration as a document for a TOML writer: tables of plain values."""
+
+    def plain(value: Any) -> Any:
+        return list(value) if isinstance(value, tuple) else value
+
+    return {
+        section.name: {
+            item.name: plain(getattr(getattr(config, section.name), item.name))
+            for item in dataclasses.fields(getattr(config, section.name))
+        }
+        for section in dataclasses.fields(config)
+    }
+
+
+def contradictions(config: Config) -> tuple[str, ...]:
+    """Legal settings that work against each other, as sentences for the log."""
+    deadline = config.milter.deadline
+    told = [
+        f"{path} ({value:g} s) is above milter.deadline ({deadline:g} s): it will never be reached"
+        for path, value in (
+            ("evidence.timeout", config.evidence.timeout),
+            ("search.timeout", config.search.timeout),
+            ("rspamd.timeout", config.rspamd.timeout),
+        )
+        if value > deadline
+    ]
+    if config.search.timeout > config.evidence.timeout:
+        told.append("search.timeout is above evidence.timeout: it will never be reached")
+    if config.llm.engine == "openai" and config.llm.model == "builtin":
+        told.append('llm.model "builtin" is of the embedded engine: set llm.engine = "embedded"')
+    if config.milter.max_body > config.gate.max_size:
+        told.append("milter.max_body is above gate.max_size: larger mail is skipped, not read")
+    if config.milter.socket.startswith("inet") and config.milter.socket_group:
+        told.append("milter.socket_group only applies to a unix socket")
+    return tuple(told)

@@ -1,0 +1,72 @@
+"""`rspamd-llm init`: a commented configuration and a verdict key; never overwrites."""
+
+from __future__ import annotations
+
+import os
+from importlib import resources
+from pathlib import Path
+
+from rspamd_llm import keys
+from rspamd_llm.config import Trust
+from rspamd_llm.domain import ConfigError
+
+CONFIG_NAME = "rspamd-llm.toml"
+KEY_NAME = "verdict.key"
+
+_NEXT = """
+What next:
+  1. Set [llm] base_url and model in {config} (or engine = "embedded", model = "builtin").
+  2. rspamd-llm check -c {config}
+  3. Postfix, main.cf: this daemon before Rspamd, each with its own default_action:
+       smtpd_milters =
+         {{ inet:127.0.0.1:11390, default_action=accept, connect_timeout=5s,
+           command_timeout=15s, content_timeout=90s }},
+         {{ inet:127.0.0.1:11332, default_action=accept }}
+  4. Rspamd: copy the plugin as the guide says (docs/guide.md), and let it read the key:
+       key_file = "{key}"
+     Rspamd's user must be able to read it: chgrp it to a group that both programs share.
+"""
+
+
+def init(directory: Path) -> int:
+    """Writes what is not there yet and says what comes next.
+
+    Raises ConfigError if the folder cannot be written.
+    """
+    config, key = directory / CONFIG_NAME, directory / KEY_NAME
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        _tell(config, written=_write_config(config, key.absolute()))
+        _tell(key, written=_write_key(key))
+    except OSError as error:
+        raise ConfigError((f"{error.filename or directory}: {error.strerror}",)) from error
+    print(_NEXT.format(config=config, key=key.absolute()), end="")
+    return 0
+
+
+def template() -> str:
+    """The commented configuration that the package carries; its values are the defaults."""
+    return (resources.files("rspamd_llm") / "data" / CONFIG_NAME).read_text(encoding="utf-8")
+
+
+def _write_config(path: Path, key: Path) -> bool:
+    text = template().replace(f'"{Trust().key_file}"', f'"{key}"')
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+    except FileExistsError:
+        return False
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+    return True
+
+
+def _write_key(path: Path) -> bool:
+    try:
+        keys.create(path)
+    except FileExistsError:
+        return False
+    return True
+
+
+def _tell(path: Path, *, written: bool) -> None:
+    print(f"{'wrote' if written else 'kept '} {path}")

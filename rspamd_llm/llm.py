@@ -1,0 +1,244 @@
+"""The model client: Prompt -> Completion, within a deadline.
+
+The only importer of openai; its errors become ours here, once.  What may not live here: the
+understanding of answers (verdict.py) and the wording of prompts (prompt.py).
+
+Mail goes to the configured server and nowhere else: no proxy from the environment, no redirect.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import openai
+
+from rspamd_llm.domain import (
+    NO_CATEGORY,
+    REASON_LIMIT,
+    AnswerForm,
+    Completion,
+    Deadline,
+    Failure,
+    ModelError,
+    Prompt,
+)
+
+SEED = 11390
+"""Any fixed number: the same mail is to get the same verdict."""
+
+_CONTEXT_SIGNS = ("context length", "context size", "context window", "exceed_context", "too long")
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A server that speaks the OpenAI API: its base URL, which ends in /v1, and its key."""
+
+    base_url: str
+    api_key: str = field(default="", repr=False)
+
+
+class ModelClient:
+    """Asks the model servers.  Lives in one asyncio loop; closed with `close`.
+
+    `endpoints` is asked before each call, so that an embedded engine may move; the first one that
+    answers serves, the next is tried when one is not there.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: str,
+        endpoints: Callable[[], Sequence[Endpoint]],
+        concurrency: int,
+        max_output_tokens: int,
+    ) -> None:
+        self._model = model
+        self._endpoints = endpoints
+        self._max_output_tokens = max_output_tokens
+        self._slots = asyncio.Semaphore(concurrency)
+        # Whether a server takes response_format, as found out at its first answer.
+        self._takes_schema: dict[str, bool] = {}
+        self._http = openai.DefaultAsyncHttpxClient(trust_env=False, follow_redirects=False)
+        self._client = openai.AsyncOpenAI(
+            api_key="-", base_url="http://invalid/v1", max_retries=0, http_client=self._http
+        )
+
+    async def close(self) -> None:
+        """Closes the connections."""
+        await self._http.aclose()
+
+    async def ask(self, prompt: Prompt, deadline: Deadline) -> Completion:
+        """The answer of the first server that gives one.
+
+        Raises ModelError: timeout, model-unavailable, model-invalid or context-overflow.
+        """
+        try:
+            async with asyncio.timeout(deadline.left()), self._slots:
+                return await self._ask_in_turn(prompt, deadline)
+        except TimeoutError:
+            raise ModelError(Failure.TIMEOUT, "the model did not answer in time") from None
+
+    async def models(self, endpoint: Endpoint, deadline: Deadline) -> tuple[str, ...]:
+        """The names of the models that a server offers.  Raises ModelError."""
+        try:
+            async with asyncio.timeout(deadline.left()):
+                page = await self._at(endpoint, deadline).models.list()
+                return tuple(str(entry.id) for entry in page.data)
+        except TimeoutError:
+            raise ModelError(Failure.TIMEOUT, "the server did not answer in time") from None
+        except openai.APIError as error:
+            raise _translated(error) from error
+        except (ValueError, TypeError, AttributeError) as error:
+            raise ModelError(Failure.MODEL_INVALID, "the answer lists no models") from error
+
+    async def _ask_in_turn(self, prompt: Prompt, deadline: Deadline) -> Completion:
+        failure = ModelError(Failure.MODEL_UNAVAILABLE, "no model server is running")
+        for endpoint in self._endpoints():
+            try:
+                return await self._ask_one(endpoint, prompt, deadline)
+            except ModelError as error:
+                failure = error
+                if error.code is not Failure.MODEL_UNAVAILABLE:
+                    break
+        raise failure
+
+    async def _ask_one(self, endpoint: Endpoint, prompt: Prompt, deadline: Deadline) -> Completion:
+        if prompt.form is AnswerForm.LABEL:
+            return await self._call(endpoint, prompt, _LABEL_OPTIONS, deadline)
+        url = endpoint.base_url
+        options: dict[str, Any] = {"max_tokens": self._max_output_tokens}
+        if self._takes_schema.get(url) is False:
+            return await self._call(endpoint, prompt, options, deadline)
+        with_schema = options | {"response_format": _response_format(prompt.categories)}
+        try:
+            completion = await self._call(endpoint, prompt, with_schema, deadline)
+        except _RefusedError:
+            if self._takes_schema.get(url):
+                raise
+            # The schema may be what it refuses: ask once without, and remember what came of it.
+            completion = await self._call(endpoint, prompt, options, deadline)
+            self._takes_schema[url] = False
+        else:
+            self._takes_schema[url] = True
+        return completion
+
+    async def _call(
+        self, endpoint: Endpoint, prompt: Prompt, options: Mapping[str, Any], deadline: Deadline
+    ) -> Completion:
+        messages = [{"role": "user", "content": prompt.user}]
+        if prompt.system:
+            messages.insert(0, {"role": "system", "content": prompt.system})
+        try:
+            answer = await self._at(endpoint, deadline).chat.completions.create(
+                model=self._model,
+                messages=messages,  # type: ignore[arg-type]
+                temperature=0.0,
+                seed=SEED,
+                **options,
+            )
+        except openai.APIError as error:
+            raise _translated(error) from error
+        except (ValueError, TypeError) as error:
+            # A body that is no JSON, although its type says so.
+            raise ModelError(Failure.MODEL_INVALID, "the answer is no JSON") from error
+        return _completion(answer, prompt)
+
+    def _at(self, endpoint: Endpoint, deadline: Deadline) -> openai.AsyncOpenAI:
+        return self._client.with_options(
+            base_url=endpoint.base_url,
+            api_key=endpoint.api_key or "-",
+            timeout=max(0.001, deadline.left()),
+        )
+
+
+class _RefusedError(ModelError):
+    """The server understood HTTP and refused the request (400, 404, 422, 501)."""
+
+
+def _translated(error: openai.APIError) -> ModelError:
+    """Our error for one of openai's.  A server's error text may quote the mail: it is left out."""
+    if isinstance(error, openai.APIStatusError):
+        body = str(error.body or error.message).lower()
+        status = error.status_code
+        if status in (400, 413) and any(sign in body for sign in _CONTEXT_SIGNS):
+            return ModelError(Failure.CONTEXT_OVERFLOW, "the prompt is longer than the context")
+        kind = _RefusedError if status in (400, 404, 422, 500, 501) else ModelError
+        return kind(Failure.MODEL_UNAVAILABLE, f"the server answered with status {status}")
+    if isinstance(error, openai.APITimeoutError):
+        return ModelError(Failure.TIMEOUT, "the model did not answer in time")
+    if isinstance(error, openai.APIConnectionError):
+        cause = type(error.__cause__).__name__ if error.__cause__ else "no connection"
+        return ModelError(Failure.MODEL_UNAVAILABLE, f"no answer from the server ({cause})")
+    return ModelError(Failure.MODEL_INVALID, "the answer is not in the OpenAI API's form")
+
+
+def _completion(answer: Any, prompt: Prompt) -> Completion:
+    """Our value for an answer.  openai does not check what it parses: every field may be amiss."""
+    try:
+        choice = answer.choices[0]
+        message = choice.message
+        reasoning = getattr(message, "reasoning_content", None) or getattr(
+            message, "reasoning", None
+        )
+        labels = {}
+        if prompt.form is AnswerForm.LABEL:
+            labels = _label_probabilities(choice.logprobs.content[0].top_logprobs)
+        usage = answer.usage
+        return Completion(
+            text=_text(message.content),
+            reasoning=_text(reasoning),
+            finish=_text(choice.finish_reason),
+            label_probabilities=labels,
+            tokens_in=_count(getattr(usage, "prompt_tokens", 0)),
+            tokens_out=_count(getattr(usage, "completion_tokens", 0)),
+        )
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise ModelError(
+            Failure.MODEL_INVALID, "the answer is not in the OpenAI API's form"
+        ) from error
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _count(value: object) -> int:
+    return value if isinstance(value, int) and value > 0 else 0
+
+
+def _response_format(categories: Sequence[str]) -> dict[str, Any]:
+    """The JSON schema of an answer.  Free text derails grammars, so the reason comes last."""
+    schema = {
+        "type": "object",
+        "properties": {
+            "score": {"type": "number", "minimum": 0, "maximum": 1},
+            "category": {"type": "string", "enum": [*categories, NO_CATEGORY]},
+            "reason": {"type": "string", "maxLength": REASON_LIMIT},
+        },
+        "required": ["score", "category", "reason"],
+        "additionalProperties": False,
+    }
+    return {
+        "type": "json_schema",
+        "json_schema": {"name": "verdict", "strict": True, "schema": schema},
+    }
+
+
+# --- The builtin model ----------------------------------------------------------------------
+
+LABELS = ("none", "phishing", "scam", "malware", "marketing")
+"""The builtin model's answers; each is one token of its vocabulary, written <|name|>."""
+
+
+# One token; the probabilities of the other labels come with it.
+_LABEL_OPTIONS: Mapping[str, Any] = {"max_tokens": 1, "logprobs": True, "top_logprobs": 20}
+
+
+def _label_probabilities(entries: Iterable[Any]) -> dict[str, float]:
+    """Label to probability, of those of the likeliest tokens that are labels."""
+    shares = {str(entry.token).strip("<|> "): math.exp(entry.logprob) for entry in entries}
+    return {name: share for name, share in shares.items() if name in LABELS}

@@ -1,0 +1,307 @@
+"""The milter: events of a message in, header edits out.
+
+The only importer of Milter beside libmilter.py.  A callback converts its arguments, keeps them and
+returns; the judgement is the core's.  What may not live here: anything about the content of mail.
+
+Callbacks of one session run on different threads (libmilter's worker pool), one at a time: state
+belongs to the session object, nothing is thread-local.  A connection carries many messages.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import Milter
+
+from rspamd_llm import headers
+from rspamd_llm.domain import (
+    Deadline,
+    Envelope,
+    Failure,
+    Key,
+    Message,
+    Scan,
+    Unscored,
+)
+from rspamd_llm.libmilter import Listener
+
+PROGRESS_INTERVAL = 2.0
+"""Seconds between signs of life to the MTA; each restarts its content_timeout."""
+
+GRACE = 1.0
+"""Seconds that a scan may be late: it keeps its own deadline, so this only bounds our mistakes."""
+
+RECIPIENTS_KEPT = 100
+"""Recipients kept of one message, for rules about them; all are counted.  RFC 5321 4.5.3.1.8."""
+
+HEADER_BYTES_KEPT = 256_000
+"""Bytes kept of a header.  Postfix's header_size_limit is 102,400 for one header line."""
+
+_log = logging.getLogger(__name__)
+
+Scanning = Callable[[Message, Deadline], "concurrent.futures.Future[Scan]"]
+
+
+class Traffic:
+    """Counts the messages between MAIL FROM and their end, for a stop that waits for them."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._changed = threading.Condition()
+
+    def enter(self) -> None:
+        """A message begins."""
+        with self._changed:
+            self._count += 1
+
+    def leave(self) -> None:
+        """A message has ended, however it did."""
+        with self._changed:
+            self._count -= 1
+            self._changed.notify_all()
+
+    def wait_empty(self, timeout: float) -> bool:
+        """Waits until no message is under way; False when the time ran out first."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._count == 0, timeout)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """What all sessions share."""
+
+    scan: Scanning
+    report: Callable[[Message, Scan], None]
+    key: Key
+    deadline: float
+    max_body: int
+    """Bytes of a body that are read."""
+    max_size: int
+    """Bytes from which on a message is not judged, so that it need not be counted further."""
+    tempfail: bool
+    listener: Listener
+    traffic: Traffic
+
+
+@dataclass(slots=True)
+class _Gathered:
+    """What has come of the message under way."""
+
+    sender: str
+    queue_id: str
+    authenticated: bool
+    recipients: list[str] = field(default_factory=list)
+    recipient_count: int = 0
+    names: list[str] = field(default_factory=list)
+    header: list[bytes] = field(default_factory=list)
+    header_size: int = 0
+    body: list[bytes] = field(default_factory=list)
+    body_kept: int = 0
+    body_size: int = 0
+
+
+class Session(Milter.Base):
+    """One connection of the MTA's."""
+
+    _told_no_edits = False
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._may_edit = True
+        self._client_name = ""
+        self._client_address = ""
+        self._helo = ""
+        self._message: _Gathered | None = None
+
+    def negotiate(self, opts: list[int]) -> int:
+        """Asks for what we need: to add and change headers, and the steps we have callbacks for."""
+        offered, steps = opts[0], opts[1]
+        wanted = Milter.ADDHDRS | Milter.CHGHDRS
+        self._may_edit = offered & wanted == wanted
+        self._actions = offered & (wanted | Milter.SETSYMLIST)
+        if self._actions & Milter.SETSYMLIST:
+            # pymilter 1.0.5's own setsymlist passes bytes where its C code wants text.
+            self._ctx.setsymlist(Milter.M_ENVFROM, "i {auth_authen} {auth_type}")
+            self._ctx.setsymlist(Milter.M_EOM, "i")
+        self._protocol = steps & ~self.protocol_mask()
+        opts[:] = [self._actions, self._protocol, 0, 0]
+        if not self._may_edit and not Session._told_no_edits:
+            Session._told_no_edits = True
+            _log.warning(
+                "the MTA does not let us change headers: mail passes untouched and unjudged; "
+                "allow it in the MTA's milter settings"
+            )
+        return int(Milter.CONTINUE)
+
+    # Connect, HELO and header are answered, not declared @noreply: pymilter decodes host names and
+    # header names as strict UTF-8 before our code runs, and answers CONTINUE when that fails.  An
+    # answer that the MTA does not expect would put the two out of step.
+
+    def connect(self, hostname: str, _family: int, hostaddr: Any) -> int:
+        """Keeps the client's name and address; a unix client has none."""
+        self._client_name = hostname
+        self._client_address = str(hostaddr[0]) if isinstance(hostaddr, tuple) else ""
+        return int(Milter.CONTINUE)
+
+    def hello(self, hostname: str) -> int:
+        """Keeps the HELO name."""
+        self._helo = hostname
+        return int(Milter.CONTINUE)
+
+    @Milter.noreply
+    def envfrom(self, sender: str, *_params: str) -> int:
+        """A message begins; whatever was before it on this connection is gone."""
+        self._forget()
+        self._service.traffic.enter()
+        self._message = _Gathered(
+            sender=sender,
+            queue_id=self.getsymval("i") or "",
+            authenticated=bool(self.getsymval("{auth_authen}") or self.getsymval("{auth_type}")),
+        )
+        return int(Milter.CONTINUE)
+
+    @Milter.noreply
+    def envrcpt(self, recipient: str, *_params: str) -> int:
+        """Keeps the first recipients and counts all."""
+        if self._message is not None:
+            self._message.recipient_count += 1
+            if len(self._message.recipients) < RECIPIENTS_KEPT:
+                self._message.recipients.append(recipient)
+        return int(Milter.CONTINUE)
+
+    @Milter.decode("bytes")
+    def header(self, name: str, value: bytes) -> int:
+        """Keeps the header's bytes; of those of ours only the name, which is to be deleted."""
+        message = self._message
+        if message is None:
+            return int(Milter.CONTINUE)
+        if headers.is_ours(name):
+            message.names.append(name)
+            return int(Milter.CONTINUE)
+        line = b"%s: %s\r\n" % (
+            name.encode(),
+            value.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n"),
+        )
+        message.header_size += len(line)
+        if message.header_size <= HEADER_BYTES_KEPT:
+            message.header.append(line)
+        return int(Milter.CONTINUE)
+
+    def body(self, chunk: bytes) -> int:
+        """Keeps the body up to `max_body`, counts it up to `max_size`, and skips the rest."""
+        message = self._message
+        if message is None:
+            return int(Milter.CONTINUE)
+        message.body_size += len(chunk)
+        room = self._service.max_body - message.body_kept
+        if room > 0:
+            message.body.append(chunk[:room])
+            message.body_kept += min(room, len(chunk))
+        settled = message.body_kept >= self._service.max_body
+        if (
+            settled
+            and message.body_size > self._service.max_size
+            and self._protocol & Milter.P_SKIP
+        ):
+            return int(Milter.SKIP)
+        return int(Milter.CONTINUE)
+
+    def eom(self) -> int:
+        """The message's end: waits for the judgement, applies the edits, and answers."""
+        gathered = self._message
+        if gathered is None or not self._may_edit:
+            self._forget()
+            return int(Milter.CONTINUE)
+        try:
+            return self._finish(gathered)
+        except Exception as error:  # noqa: BLE001  mail flows whatever our own mistakes
+            _log.error("internal error at end of message: %s", type(error).__name__)
+            _log.debug("end of message", exc_info=True)
+            return int(Milter.TEMPFAIL if self._service.tempfail else Milter.CONTINUE)
+        finally:
+            self._forget()
+
+    def abort(self) -> int:
+        """The message is given up.  Postfix may say so more than once."""
+        self._forget()
+        return int(Milter.CONTINUE)
+
+    def close(self) -> int:
+        """The connection ends."""
+        self._forget()
+        return int(Milter.CONTINUE)
+
+    def _forget(self) -> None:
+        if self._message is not None:
+            self._message = None
+            self._service.traffic.leave()
+
+    def _finish(self, gathered: _Gathered) -> int:
+        message = self._assembled(gathered)
+        scan = self._await(message)
+        self._service.report(message, scan)
+        if self._service.tempfail and isinstance(scan.outcome, Unscored):
+            self.setreply("451", "4.7.1", "Message could not be checked, try again later")
+            return int(Milter.TEMPFAIL)
+        edits = headers.edits(
+            gathered.names,
+            scan.outcome,
+            queue_id=message.envelope.queue_id,
+            now=int(time.time()),
+            key=self._service.key,
+        )
+        for name, index in edits.delete:
+            self.chgheader(name, index, "")
+        for name, value in edits.add:
+            self.addheader(name, value)
+        return int(Milter.CONTINUE)
+
+    def _assembled(self, gathered: _Gathered) -> Message:
+        return Message(
+            envelope=Envelope(
+                # Postfix has it from DATA on; at MAIL only where the queue file is made early.
+                queue_id=self.getsymval("i") or gathered.queue_id,
+                client_address=self._client_address,
+                client_name=self._client_name,
+                helo=self._helo,
+                sender=gathered.sender,
+                recipients=tuple(gathered.recipients),
+                recipient_count=gathered.recipient_count,
+                authenticated=gathered.authenticated,
+            ),
+            data=b"".join((*gathered.header, b"\r\n", *gathered.body)),
+            size=gathered.header_size + gathered.body_size,
+        )
+
+    def _await(self, message: Message) -> Scan:
+        """The scan's end, with signs of life to the MTA meanwhile."""
+        deadline = Deadline.after(self._service.deadline)
+        late = Deadline(deadline.at + GRACE)
+        with self._service.listener.long_callback():
+            future = self._service.scan(message, deadline)
+            while True:
+                try:
+                    return future.result(min(PROGRESS_INTERVAL, late.left()))
+                except concurrent.futures.CancelledError:
+                    return Scan(outcome=Unscored(Failure.INTERNAL, "the scan was cancelled"))
+                except TimeoutError:
+                    if future.done():
+                        continue
+                    if late.left() <= 0:
+                        future.cancel()
+                        return Scan(outcome=Unscored(Failure.TIMEOUT, "the scan kept no deadline"))
+                self._progress_or_cancel(future)
+
+    def _progress_or_cancel(self, future: concurrent.futures.Future[Scan]) -> None:
+        try:
+            self.progress()
+        except Exception as error:
+            # The MTA is gone: nobody waits for the answer, and the model shall not work on it.
+            future.cancel()
+            raise ConnectionError("the MTA closed the connection") from error

@@ -1,0 +1,185 @@
+"""The straight line that a message takes, on one page.
+
+Lives in the core's asyncio loop.  Imports functions and protocols, never an adapter: what reaches
+outside is handed in.  Whatever happens, a scan ends with an Outcome, within its deadline.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from rspamd_llm import facts as facts_of
+from rspamd_llm import gate as gates
+from rspamd_llm import verdict as verdicts
+from rspamd_llm.domain import (
+    Completion,
+    Deadline,
+    Facts,
+    Failure,
+    Mail,
+    Message,
+    ModelError,
+    Outcome,
+    Prompt,
+    Scan,
+    Scored,
+    Skip,
+    Skipped,
+    Unscored,
+)
+
+READERS = 4
+"""Threads that read mail.  Reading holds the interpreter: more would not be faster, and one that
+reads for long shall not stand in every other's way."""
+
+_log = logging.getLogger(__name__)
+
+
+class Asker(Protocol):
+    """Who asks the model."""
+
+    async def ask(self, prompt: Prompt, deadline: Deadline) -> Completion:
+        """The model's answer.  Raises ModelError."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """How a mail is put to the model in use, and what stands for its sentence if it has none."""
+
+    prompt: Callable[[Mail, Facts], Prompt]
+    fallback_reason: Callable[[Facts], str]
+
+
+@dataclass(slots=True)
+class _Progress:
+    """What a scan has come to so far: kept aside so that it can be told however the scan ends."""
+
+    stages: dict[str, float] = field(default_factory=dict)
+    facts: Facts | None = None
+    prompt: Prompt | None = None
+    completion: Completion | None = None
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Times what runs within."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self.stages[name] = time.monotonic() - began
+
+    def ended(self, outcome: Outcome) -> Scan:
+        """The Scan with this outcome."""
+        return Scan(
+            outcome=outcome,
+            stages=self.stages,
+            facts=self.facts,
+            prompt=self.prompt,
+            completion=self.completion,
+        )
+
+
+class Scanner:
+    """Scans messages, at most `max_in_flight` at a time."""
+
+    def __init__(
+        self,
+        *,
+        gate: gates.Gate,
+        read: Callable[[Message], Mail],
+        profile: Profile,
+        asker: Asker,
+        model: str,
+        max_in_flight: int,
+    ) -> None:
+        self._gate = gate
+        self._read = read
+        self._profile = profile
+        self._asker = asker
+        self._model = model
+        self._max_in_flight = max_in_flight
+        self._stopping = False
+        self._tasks: set[asyncio.Task[Scan]] = set()
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="reader")
+
+    async def scan(self, message: Message, deadline: Deadline) -> Scan:
+        """What becomes of a message.  Raises nothing but CancelledError."""
+        skip = self._gate.before_reading(message)
+        if skip is not None:
+            return Scan(outcome=Skipped(skip))
+        if self._stopping:
+            return Scan(outcome=Unscored(Failure.STOPPING))
+        if len(self._tasks) >= self._max_in_flight:
+            return Scan(outcome=Unscored(Failure.OVERLOADED, "milter.max_in_flight is reached"))
+        task = asyncio.create_task(self._judge(message, deadline))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        try:
+            return await task
+        except asyncio.CancelledError:
+            # Either our caller was cancelled, or `abandon` ended the task under it.
+            if self._stopping and task.cancelled():
+                return Scan(outcome=Unscored(Failure.STOPPING))
+            raise
+
+    def begin_stop(self) -> None:
+        """From now on nothing new is judged; what is being judged goes on."""
+        self._stopping = True
+
+    def abandon(self) -> None:
+        """Ends what is still being judged: those scans come back as `unscored; stopping`."""
+        for task in self._tasks:
+            task.cancel()
+
+    async def _judge(self, message: Message, deadline: Deadline) -> Scan:
+        progress = _Progress()
+        outcome: Outcome
+        try:
+            outcome = await self._line(message, deadline, progress)
+        except ModelError as error:
+            outcome = Unscored(error.code, str(error))
+        except TimeoutError:
+            outcome = Unscored(Failure.TIMEOUT, "the mail was not read in time")
+        except Exception as error:  # noqa: BLE001  mail flows whatever our own mistakes
+            # The traceback's text may quote the mail: it is for debug alone.
+            _log.debug("scan failed", exc_info=True)
+            outcome = Unscored(Failure.INTERNAL, f"unexpected {type(error).__name__}")
+        return progress.ended(outcome)
+
+    async def _line(self, message: Message, deadline: Deadline, progress: _Progress) -> Outcome:
+        began = time.monotonic()
+        with progress.stage("read"):
+            loop = asyncio.get_running_loop()
+            reading = loop.run_in_executor(self._readers, self._brief, message)
+            brief = await asyncio.wait_for(reading, deadline.left())
+        if brief is None:
+            return Skipped(Skip.NO_TEXT)
+        progress.facts, progress.prompt = brief
+        with progress.stage("model"):
+            completion = await self._asker.ask(progress.prompt, deadline)
+        progress.completion = completion
+        reason = self._profile.fallback_reason(progress.facts)
+        return Scored(
+            verdict=verdicts.understand(completion, progress.prompt, reason),
+            model=self._model,
+            prompt_id=progress.prompt.id,
+            seconds=time.monotonic() - began,
+            tokens_in=completion.tokens_in,
+            tokens_out=completion.tokens_out,
+        )
+
+    def _brief(self, message: Message) -> tuple[Facts, Prompt] | None:
+        """A message's facts and prompt; None where there is nothing to judge."""
+        mail = self._read(message)
+        if gates.is_empty(mail):
+            return None
+        facts = facts_of.gather(message, mail)
+        return facts, self._profile.prompt(mail, facts)

@@ -1,0 +1,97 @@
+"""The daemon: `rspamd-llm serve`.
+
+The main thread starts everything, owns the signals and ends everything; mail never comes here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import os
+import socket
+import sys
+import threading
+from pathlib import Path
+
+from rspamd_llm import assembly, keys, libmilter, log
+from rspamd_llm.config import Config, contradictions
+from rspamd_llm.core import Core
+from rspamd_llm.milter import Service, Session, Traffic
+
+LAST_ANSWERS = 2.0
+"""Seconds for abandoned scans to be answered, once the drain time is over."""
+
+_log = logging.getLogger(__name__)
+
+
+def serve(config: Config) -> int:
+    """Runs until a signal ends it.  Does not return but for an error: the process exits with 0.
+
+    Raises ConfigError, AddressError and EngineError when it cannot start.
+    """
+    libmilter.block_signals()
+    log.set_up(level=config.log.level, form=config.log.format)
+    address = libmilter.Address.parse(config.milter.socket)
+    plan = assembly.plan(config)
+    key = keys.load(Path(config.trust.key_file))[0]
+    for warning in contradictions(config):
+        _log.warning("%s", warning)
+
+    core = Core()
+    works = core.run(assembly.start(plan))
+    listener = libmilter.Listener(address)
+    traffic = Traffic()
+    stop = threading.Event()
+    service = Service(
+        scan=lambda message, deadline: core.submit(works.scanner.scan(message, deadline)),
+        report=log.scanned,
+        key=key,
+        deadline=config.milter.deadline,
+        max_body=config.milter.max_body,
+        max_size=config.gate.max_size,
+        tempfail=config.milter.on_error == "tempfail",
+        listener=listener,
+        traffic=traffic,
+    )
+    try:
+        listener.open(
+            functools.partial(Session, service),
+            name="rspamd-llm",
+            mode=int(config.milter.socket_mode, 8),
+            group=config.milter.socket_group,
+            ended=stop.set,
+        )
+    except BaseException:
+        core.run(works.stop())
+        raise
+    libmilter.take_signals(stop.set)
+    _log.info("serving at %s with model %s", address, config.llm.model)
+    _notify("READY=1")
+
+    stop.wait()
+    if listener.failed:
+        _log.error("libmilter ended by itself")
+    _notify("STOPPING=1")
+    _log.info("stopping: messages under way get up to %g s", config.milter.drain)
+    core.call(works.scanner.begin_stop)
+    listener.close()
+    if not traffic.wait_empty(config.milter.drain):
+        core.call(works.scanner.abandon)
+        traffic.wait_empty(LAST_ANSWERS)
+    with contextlib.suppress(TimeoutError):
+        core.run(works.stop(), timeout=LAST_ANSWERS)
+    _log.info("stopped")
+    sys.stderr.flush()
+    # libmilter's threads are still there; letting main() return has crashed with them.
+    os._exit(1 if listener.failed else 0)
+
+
+def _notify(state: str) -> None:
+    """Tells systemd (sd_notify(3)); nothing where it did not ask to be told."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address:
+        return
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+        notify.connect("\0" + address[1:] if address.startswith("@") else address)
+        notify.send(state.encode())
