@@ -38,6 +38,7 @@ def _suffixes() -> PublicSuffixList:
     return PublicSuffixList()
 
 
+@functools.lru_cache(maxsize=4_096)
 def registered_domain(host: str) -> str:
     """The registered domain (eTLD+1, private section included) of a host name, in ASCII.
 
