@@ -15,6 +15,7 @@ import re
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -139,6 +140,8 @@ class Listener:
 
     def __init__(self, address: Address) -> None:
         self._address = address
+        # Where a connection reaches libmilter: its address, and another once that is given up.
+        self._door = address
         self._waiting = 0
         self._lock = threading.Lock()
         self._somebody_waits = threading.Event()
@@ -210,17 +213,23 @@ class Listener:
         listener in place of the living one.
         """
         self._closed.set()
-        self._somebody_waits.set()
         descriptor = _listening_descriptor(self._address)
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as dead:
-            dead.bind("")  # an abstract name of the kernel's choice, which nobody knows
+        with (
+            socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as dead,
+            socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as visitor,
+        ):
+            dead.bind("")  # an abstract name of the kernel's choice
+            dead.listen(BACKLOG)
             dead.setblocking(False)
-            dead.listen(1)
-            # Its poll still holds the old listener until a last connection wakes it.
-            with contextlib.suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as old:
+            visitor.connect(dead.getsockname())
+            # libmilter's poll holds the old listener until it returns.  A connection wakes it; it
+            # then looks at what the descriptor is now, and returns only if that is ready: hence
+            # the visitor.
+            with socket.socket(fileno=os.dup(descriptor)):
                 os.dup2(dead.fileno(), descriptor)
-                self._address.knock()
-                old.close()
+                with contextlib.suppress(OSError):
+                    self._address.knock()
+            self._door = Address(path=os.fsdecode(dead.getsockname()))
         if self._address.path:
             Path(self._address.path).unlink(missing_ok=True)
 
@@ -230,6 +239,7 @@ class Listener:
         return self._failed.is_set()
 
     def _serve(self, ended: Callable[[], None]) -> None:
+        block_signals()
         try:
             _milter.main()
         except _milter.error:
@@ -239,15 +249,16 @@ class Listener:
             ended()
 
     def _poke(self) -> None:
-        while not self._closed.is_set():
+        block_signals()
+        while True:
             self._somebody_waits.wait()
             with self._lock:
                 if self._waiting == 0:
                     self._somebody_waits.clear()
                     continue
             with contextlib.suppress(OSError):
-                self._address.knock()
-            self._closed.wait(POKE_INTERVAL)
+                self._door.knock()
+            time.sleep(POKE_INTERVAL)
 
 
 def _register(name: str) -> None:
@@ -286,15 +297,16 @@ def _give_to_group(path: str, group: str) -> None:
 
 
 def block_signals() -> None:
-    """To be called in the main thread before any other thread starts.
+    """To be called in the main thread before any other thread starts, and by those of ours.
 
-    libmilter has a thread of its own that waits for SIGTERM, SIGINT and SIGHUP and stops at each.
+    libmilter has a thread of its own that waits for SIGTERM, SIGINT and SIGHUP and stops at each;
+    the kernel hands them to the main thread first, if that is the one that has them unblocked.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, (*STOP_SIGNALS, signal.SIGHUP))
 
 
 def take_signals(stop: Callable[[], None]) -> None:
-    """To be called in the main thread once libmilter serves: the signals come here alone.
+    """To be called in the main thread before libmilter starts: the signals come here alone.
 
     `stop` is called for SIGTERM and SIGINT; SIGHUP is heard and does nothing.
     """

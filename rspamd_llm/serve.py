@@ -22,6 +22,10 @@ from rspamd_llm.milter import Service, Session, Traffic
 LAST_ANSWERS = 2.0
 """Seconds for abandoned scans to be answered, once the drain time is over."""
 
+SIGNAL_INTERVAL = 1.0
+"""Seconds after which a signal is noticed at the latest.  Usually it wakes the main thread; one
+that reaches a thread which has not blocked it yet only leaves a mark."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -54,6 +58,7 @@ def serve(config: Config) -> int:
         listener=listener,
         traffic=traffic,
     )
+    libmilter.take_signals(stop.set)
     try:
         listener.open(
             functools.partial(Session, service),
@@ -65,17 +70,18 @@ def serve(config: Config) -> int:
     except BaseException:
         core.run(works.stop())
         raise
-    libmilter.take_signals(stop.set)
     _log.info("serving at %s with model %s", address, config.llm.model)
     _notify("READY=1")
 
-    stop.wait()
-    if listener.failed:
-        _log.error("libmilter ended by itself")
+    while not stop.wait(SIGNAL_INTERVAL):
+        pass
     _notify("STOPPING=1")
     _log.info("stopping: messages under way get up to %g s", config.milter.drain)
     core.call(works.scanner.begin_stop)
-    listener.close()
+    if listener.failed:
+        _log.error("libmilter ended by itself")
+    else:
+        listener.close()
     if not traffic.wait_empty(config.milter.drain):
         core.call(works.scanner.abandon)
         traffic.wait_empty(LAST_ANSWERS)

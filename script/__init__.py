@@ -1,0 +1,1 @@
+"""What builds and tries the project; nothing here is installed."""
