@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 from importlib import resources
 from pathlib import Path
 
@@ -12,6 +14,9 @@ from rspamd_llm.domain import ConfigError
 
 CONFIG_NAME = "rspamd-llm.toml"
 KEY_NAME = "verdict.key"
+
+DAEMON_USER = "rspamd-llm"
+RSPAMD_GROUP = "_rspamd"
 
 _NEXT = """
 What next:
@@ -24,7 +29,8 @@ What next:
          {{ inet:127.0.0.1:11332, default_action=accept }}
   4. Rspamd: copy the plugin as the guide says (docs/guide.md), and let it read the key:
        key_file = "{key}"
-     Rspamd's user must be able to read it: chgrp it to a group that both programs share.
+     The daemon's user owns the key and Rspamd's group reads it, nobody else:
+       chown {user}:{group} {key}; chmod 640 {key}
 """
 
 
@@ -40,7 +46,10 @@ def init(directory: Path) -> int:
         _tell(key, written=_write_key(key))
     except OSError as error:
         raise ConfigError((f"{error.filename or directory}: {error.strerror}",)) from error
-    print(_NEXT.format(config=config, key=key.absolute()), end="")
+    print(
+        _NEXT.format(config=config, key=key.absolute(), user=DAEMON_USER, group=RSPAMD_GROUP),
+        end="",
+    )
     return 0
 
 
@@ -65,6 +74,12 @@ def _write_key(path: Path) -> bool:
         keys.create(path)
     except FileExistsError:
         return False
+    # The daemon owns the key, Rspamd's group reads it.  Where they do not exist yet, or we are
+    # not root, the text below says what is left to do.
+    with contextlib.suppress(LookupError, OSError):
+        shutil.chown(path, user=DAEMON_USER)
+    with contextlib.suppress(LookupError, OSError):
+        shutil.chown(path, group=RSPAMD_GROUP)
     return True
 
 

@@ -258,8 +258,8 @@ _COMPACT_FLAGS = frozenset(Flag) - {Flag.ENVELOPE_ELSEWHERE, Flag.DAMAGED}
 
 
 def strongest_facts(facts: Facts) -> str:
-    """A sentence of the facts that weigh most, for a model that writes none; may be empty."""
+    """A sentence of the facts that weigh most, for a model that writes none; it says so."""
     order = list(Flag)
     ranked = sorted(facts.findings, key=lambda finding: order.index(finding.flag))
     shown = [_SENTENCES[f.flag] for f in ranked if f.flag in _COMPACT_FLAGS][:2]
-    return "; ".join(shown)
+    return f"Put together from facts: {'; '.join(shown) or 'nothing stands out'}"

@@ -31,6 +31,10 @@ UNREADABLE = "unreadable"
 """The code of a file that cannot be read."""
 
 
+FILE_WIDTH = 24
+"""Characters of a file's name in the table; leaves room for a reason on 80 columns."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sender:
     """The envelope that the mails are to be judged with."""
@@ -172,13 +176,16 @@ def _contents(file: str) -> bytes:
 
 def _table(rows: list[Row]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("file", "status", "score", "category", "reason"):
-        table.add_column(name, overflow="fold", justify="right" if name == "score" else "left")
+    table.add_column("file", no_wrap=True)
+    table.add_column("status")
+    table.add_column("score", justify="right")
+    table.add_column("category")
+    table.add_column("reason", overflow="fold")
     table.add_column("seconds", justify="right")
     for row in rows:
         # Text, not markup: a reason may hold brackets.
         table.add_row(
-            Text(row.file),
+            Text(_tail(row.file)),
             Text(f"{row.status}; {row.code}" if row.code else row.status, style=_style(row)),
             Text("" if row.score is None else f"{row.score:.2f}", style=_style(row)),
             Text(row.category or ""),
@@ -186,6 +193,11 @@ def _table(rows: list[Row]) -> Table:
             Text(f"{row.seconds:.2f}"),
         )
     return table
+
+
+def _tail(file: str) -> str:
+    """The end of a path, which tells files apart, where it is too long for the table."""
+    return file if len(file) <= FILE_WIDTH else "…" + file[1 - FILE_WIDTH :]
 
 
 def _style(row: Row) -> str:

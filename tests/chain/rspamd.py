@@ -231,7 +231,7 @@ class PrivateRspamd:
                 upstream "local" {{ default = yes; self_scan = yes; }}
                 """,
             "local.d/milter_headers.conf": """
-                use = ["x-spamd-result"];
+                use = ["x-spamd-result", "x-rspamd-action"];
                 skip_local = false;
                 skip_authenticated = false;
                 """,
