@@ -9,8 +9,9 @@ reference of settings is docs/reference.md, the commented file conf/rspamd-llm.t
 from __future__ import annotations
 
 import dataclasses
+import functools
 import ipaddress
-import math
+import json
 import re
 import tomllib
 from collections.abc import Callable, Mapping
@@ -49,7 +50,7 @@ def number(low: float, high: float) -> Check:
     """A finite number within bounds, as float."""
 
     def check(value: Any) -> float:
-        if not _is_number(value) or not math.isfinite(value) or not low <= value <= high:
+        if not _is_number(value) or not low <= value <= high:  # which NaN and infinities are not
             raise UnfitError(f"a number from {low:g} to {high:g}")
         return float(value)
 
@@ -118,28 +119,27 @@ def one_or_more(item: Check) -> Check:
     return check
 
 
-def network(value: Any) -> str:
-    """An IP address or network in CIDR notation."""
-    try:
-        return str(ipaddress.ip_network(text(value), strict=False))
-    except ValueError as error:
-        raise UnfitError('an address or network such as "192.0.2.0/24"') from error
+def readable(read: Callable[[str], object], allowed: str) -> Check:
+    """A string that `read` takes, as `read` writes it."""
+
+    def check(value: Any) -> str:
+        try:
+            return str(read(text(value)))
+        except ValueError as error:
+            raise UnfitError(allowed) from error
+
+    return check
 
 
-def address(value: Any) -> str:
-    """An IP address."""
-    try:
-        return str(ipaddress.ip_address(text(value)))
-    except ValueError as error:
-        raise UnfitError('an IP address such as "127.0.0.1"') from error
+_MAX_WEIGHT = 1_000_000  # far above any score; keeps out infinity and what no float can hold
 
 
 def weights(value: Any) -> Mapping[str, float]:
     """A table of symbol names with the least absolute score each must have."""
     if not isinstance(value, dict) or not all(
-        _is_number(weight) and math.isfinite(weight) and weight >= 0 for weight in value.values()
+        _is_number(weight) and 0 <= weight <= _MAX_WEIGHT for weight in value.values()
     ):
-        raise UnfitError("a table of symbol names with numbers from 0")
+        raise UnfitError(f"a table of symbol names with numbers from 0 to {_MAX_WEIGHT}")
     return {name: float(weight) for name, weight in value.items()}
 
 
@@ -147,14 +147,19 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
+_cidr = functools.partial(ipaddress.ip_network, strict=False)
+network = readable(_cidr, 'an address or network such as "192.0.2.0/24"')
+address = readable(ipaddress.ip_address, 'an IP address such as "127.0.0.1"')
 URL = matching(r"https?://[^\s/?#@]+(?:/[^\s?#]*)?", 'a URL such as "http://127.0.0.1:11434/v1"')
 MILTER_SOCKET = matching(
     r"inet6?:\d{1,5}(?:@\S+)?|(?:unix|local):/\S+",
     '"inet:PORT@HOST", "inet6:PORT@HOST" or "unix:/absolute/path"',
 )
-CATEGORY = matching(r"(?!none\Z)[a-z][a-z0-9_-]{0,31}", "a name of the form [a-z][a-z0-9_-]{0,31}")
+CATEGORY = matching(
+    r"(?!none\Z)[a-z][a-z0-9_-]{0,31}", 'a name like [a-z][a-z0-9_-]{0,31}, but not "none"'
+)
 STORE = matching(
-    r"memory://|sqlite:///\S+|(?:valkey|redis|rediss|valkeys)://\S+",
+    r"memory://|sqlite:///\S+|(?:valkey|redis)s?://\S+",
     '"memory://", "sqlite:///absolute/path" or "valkey://host:port/db"',
 )
 MODE = matching(r"0?[0-7]{3}", 'an octal mode such as "0660"')
@@ -244,14 +249,8 @@ class Gate:
 # 4.6 is the score of BAYES_SPAM where Bayes is 95 % sure, with Rspamd's weight of 5.1.
 _EXCEPT_SYMBOLS: Mapping[str, float] = {
     "BAYES_SPAM": 4.6,
-    "FUZZY_DENIED": 0.0,
-    "WHITELIST_SPF": 0.0,
-    "WHITELIST_DKIM": 0.0,
-    "WHITELIST_DMARC": 0.0,
-    "REPLY": 0.0,
-    "BOUNCE": 0.0,
-    "MAILCOW_BLACK": 0.0,
-    "MAILCOW_FUZZY_DENIED": 0.0,
+    **dict.fromkeys(("FUZZY_DENIED", "WHITELIST_SPF", "WHITELIST_DKIM", "WHITELIST_DMARC"), 0.0),
+    **dict.fromkeys(("REPLY", "BOUNCE", "MAILCOW_BLACK", "MAILCOW_FUZZY_DENIED"), 0.0),
 }
 
 
@@ -305,17 +304,14 @@ class Config:
 
 
 def load(path: Path | None) -> Config:
-    """The configuration of a TOML file; the defaults for None.
-
-    Raises ConfigError with every fault found.
-    """
+    """The configuration of a TOML file; the defaults for None.  Raises ConfigError."""
     if path is None:
         return Config()
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError((f"{path}: cannot be read: {error.strerror}",)) from error
-    except (UnicodeError, tomllib.TOMLDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # also numbers too long, tables too deep
         raise ConfigError((f"{path}: is not TOML: {error}",)) from error
     return parse(document)
 
@@ -353,8 +349,14 @@ def _section(kind: type[Any], path: str, table: Mapping[str, Any], faults: list[
 
 def _shown(value: Any) -> str:
     """A found value as it stands in TOML, bounded.  A setting never holds a secret itself."""
-    shown = f'"{value}"' if isinstance(value, str) else str(value)
-    shown = {"True": "true", "False": "false"}.get(shown, shown)
+    if isinstance(value, str | bool):
+        shown = json.dumps(value, ensure_ascii=False)
+    elif isinstance(value, int) and value.bit_length() > 256:
+        shown = "a very long number"  # which Python may refuse to write out
+    elif isinstance(value, list):
+        shown = f"[{', '.join(_shown(item) for item in value[:20])}]"
+    else:
+        shown = "a table" if isinstance(value, dict) else str(value)
     return shown if len(shown) <= 80 else shown[:77] + "..."
 
 

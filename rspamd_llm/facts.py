@@ -28,6 +28,8 @@ _SCRIPTS = {"bat", "cmd", "ps1", "vbs", "vbe", "js", "jse", "wsf", "hta"}
 _MACROS = {"docm", "xlsm", "pptm", "dotm", "xltm", "xll"}
 _DISKS = {"iso", "img", "vhd", "vhdx"}  # Windows mounts them on a click, without a warning
 _RUNS = frozenset(_PROGRAMS | _SCRIPTS | _MACROS | _DISKS)
+# WHATWG URL 3.5: a host whose last label is a number is an IPv4 address, in whatever spelling.
+_NUMERIC = re.compile(r"(?:.*\.)?(?:[0-9]+|0x[0-9a-f]*)\.?", re.IGNORECASE | re.DOTALL)
 _ARCHIVES = frozenset(("zip", "rar", "7z", "gz", "tgz", "bz2", "xz", "tar", "ace", "cab", "lzh"))
 _PAGES = frozenset(("html", "htm", "xhtml", "shtml", "svg", "mht", "mhtml"))
 
@@ -166,10 +168,20 @@ def _host(url: str) -> str:
 def _shown_domain(link: Link) -> str:
     """The registered domain that a link's text shows, where the text is a host or a URL."""
     match = _SHOWN_DOMAIN.match(link.text.strip().lower())
-    return registered_domain(match.group(1)) if match else ""
+    if match is None or not _has_suffix(match.group(1)):
+        return ""
+    return registered_domain(match.group(1))
+
+
+def _has_suffix(host: str) -> bool:
+    """Whether a name ends as domain names do: `invoice.pdf` and `v1.2b` do not."""
+    is_reserved = host.rpartition(".")[2] in ("example", "test", "invalid")  # RFC 2606
+    return is_reserved or bool(_suffixes().publicsuffix(host, accept_unknown=False))
 
 
 def _is_address(host: str) -> bool:
+    if _NUMERIC.fullmatch(host):
+        return True
     try:
         ipaddress.ip_address(host.strip("[]"))
     except ValueError:

@@ -86,7 +86,8 @@ def clean_reason(text: str) -> str:
     another text, and without surrogates and unassigned code points.
     """
     spaced = "".join(
-        " " if unicodedata.category(char) in ("Cc", "Zl", "Zp", "Zs") else char for char in text
+        " " if unicodedata.category(char) in ("Cc", "Zl", "Zp", "Zs") else char
+        for char in text[: REASON_LIMIT * 10]
     )
     kept = "".join(char for char in spaced if not unicodedata.category(char).startswith("C"))
     return " ".join(kept.split())[:REASON_LIMIT].strip()
@@ -94,7 +95,8 @@ def clean_reason(text: str) -> str:
 
 def model_name(model: str) -> str:
     """A model's name for a header: the base name of a path, printable ASCII without `;`."""
-    name = model.rsplit("/", 1)[-1] if model.endswith(".gguf") else model
+    is_file = model.startswith("/") or model.lower().endswith(".gguf")
+    name = model.rsplit("/", 1)[-1] if is_file else model
     return re.sub(r"[^\x21-\x3a\x3c-\x7e]+", "_", name)[:100] or "_"
 
 
@@ -123,4 +125,5 @@ def _encoded(name: str, value: str) -> str:
     """
     if value.isascii() and "=?" not in value:
         return value
-    return Header(value, "utf-8", header_name=name).encode(linesep="\n")
+    # Lines of at most 76 (RFC 2047 2); Python's limit is overrun by two.
+    return Header(value, "utf-8", header_name=name, maxlinelen=74).encode(linesep="\n")

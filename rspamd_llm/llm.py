@@ -1,7 +1,8 @@
 """The model client: Prompt -> Completion, within a deadline.
 
-The only importer of openai; its errors become ours here, once.  What may not live here: the
-understanding of answers (verdict.py) and the wording of prompts (prompt.py).
+The only importer of openai, and of httpx2, which it builds on; their errors become ours here, once.
+What may not live here: the understanding of answers (verdict.py) and the wording of prompts
+(prompt.py).
 
 Mail goes to the configured server and nowhere else: no proxy from the environment, no redirect.
 """
@@ -10,10 +11,11 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import httpx2
 import openai
 
 from rspamd_llm.domain import (
@@ -29,6 +31,13 @@ from rspamd_llm.domain import (
 
 SEED = 11390
 """Any fixed number: the same mail is to get the same verdict."""
+
+CONNECT_TIMEOUT = 3.0
+"""Seconds for a connection, so that a host that is gone leaves time for the next.  A lost first
+packet is sent again after 1 s."""
+
+ANSWER_BYTES = 2_000_000
+"""Bytes read of an answer: 100,000 tokens, the most that can be configured, are about 600 kB."""
 
 _CONTEXT_SIGNS = ("context length", "context size", "context window", "exceed_context", "too long")
 
@@ -62,7 +71,13 @@ class ModelClient:
         self._slots = asyncio.Semaphore(concurrency)
         # Whether a server takes response_format, as found out at its first answer.
         self._takes_schema: dict[str, bool] = {}
-        self._http = openai.DefaultAsyncHttpxClient(trust_env=False, follow_redirects=False)
+        self._http = openai.DefaultAsyncHttpxClient(
+            trust_env=False,
+            follow_redirects=False,
+            # Compressed answers could be of any size once unpacked.
+            headers={"Accept-Encoding": "identity"},
+            event_hooks={"response": [_bound]},
+        )
         self._client = openai.AsyncOpenAI(
             api_key="-", base_url="http://invalid/v1", max_retries=0, http_client=self._http
         )
@@ -116,12 +131,14 @@ class ModelClient:
         with_schema = options | {"response_format": _response_format(prompt.categories)}
         try:
             completion = await self._call(endpoint, prompt, with_schema, deadline)
-        except _RefusedError:
+        except _RefusedError as refused:
             if self._takes_schema.get(url):
                 raise
-            # The schema may be what it refuses: ask once without, and remember what came of it.
+            # The schema may be what it refuses: ask once without, and remember what came of it,
+            # but for a status that may have been a passing fault.
             completion = await self._call(endpoint, prompt, options, deadline)
-            self._takes_schema[url] = False
+            if not refused.passing:
+                self._takes_schema[url] = False
         else:
             self._takes_schema[url] = True
         return completion
@@ -142,21 +159,57 @@ class ModelClient:
             )
         except openai.APIError as error:
             raise _translated(error) from error
-        except (ValueError, TypeError) as error:
-            # A body that is no JSON, although its type says so.
+        except (ValueError, TypeError, RecursionError) as error:
+            # A body that is no JSON, although its type says so, or is nested beyond reason.
             raise ModelError(Failure.MODEL_INVALID, "the answer is no JSON") from error
         return _completion(answer, prompt)
 
     def _at(self, endpoint: Endpoint, deadline: Deadline) -> openai.AsyncOpenAI:
+        left = max(0.001, deadline.left())
         return self._client.with_options(
             base_url=endpoint.base_url,
             api_key=endpoint.api_key or "-",
-            timeout=max(0.001, deadline.left()),
+            timeout=httpx2.Timeout(left, connect=min(left, CONNECT_TIMEOUT)),
         )
 
 
 class _RefusedError(ModelError):
-    """The server understood HTTP and refused the request (400, 404, 422, 501)."""
+    """The server refused the request, perhaps for what it asks for (400, 404, 422, 500, 501)."""
+
+    passing = False
+
+
+class _TooLongError(ModelError):
+    """An answer is longer than ANSWER_BYTES, or compressed although we asked for plain."""
+
+    def __init__(self) -> None:
+        super().__init__(Failure.MODEL_INVALID, "the answer is far too long, or compressed")
+
+
+class _BoundedStream(httpx2.AsyncByteStream):
+    """The bytes of a response, as many as we care to hold."""
+
+    def __init__(self, stream: httpx2.AsyncByteStream) -> None:
+        self._stream = stream
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        size = 0
+        async for chunk in self._stream:
+            size += len(chunk)
+            if size > ANSWER_BYTES:
+                raise _TooLongError
+            yield chunk
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
+async def _bound(response: httpx2.Response) -> None:
+    """Called with each response before its body is read."""
+    if response.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise _TooLongError
+    if isinstance(response.stream, httpx2.AsyncByteStream):
+        response.stream = _BoundedStream(response.stream)
 
 
 def _translated(error: openai.APIError) -> ModelError:
@@ -166,8 +219,16 @@ def _translated(error: openai.APIError) -> ModelError:
         status = error.status_code
         if status in (400, 413) and any(sign in body for sign in _CONTEXT_SIGNS):
             return ModelError(Failure.CONTEXT_OVERFLOW, "the prompt is longer than the context")
-        kind = _RefusedError if status in (400, 404, 422, 500, 501) else ModelError
-        return kind(Failure.MODEL_UNAVAILABLE, f"the server answered with status {status}")
+        cause = f"the server answered with status {status}"
+        if status not in (400, 404, 422, 500, 501):
+            return ModelError(Failure.MODEL_UNAVAILABLE, cause)
+        refused = _RefusedError(Failure.MODEL_UNAVAILABLE, cause)
+        refused.passing = status == 500
+        return refused
+    if isinstance(error.__cause__, _TooLongError):
+        return error.__cause__
+    if isinstance(error.__cause__, httpx2.ConnectTimeout):
+        return ModelError(Failure.MODEL_UNAVAILABLE, "the server did not take the connection")
     if isinstance(error, openai.APITimeoutError):
         return ModelError(Failure.TIMEOUT, "the model did not answer in time")
     if isinstance(error, openai.APIConnectionError):
@@ -196,7 +257,7 @@ def _completion(answer: Any, prompt: Prompt) -> Completion:
             tokens_in=_count(getattr(usage, "prompt_tokens", 0)),
             tokens_out=_count(getattr(usage, "completion_tokens", 0)),
         )
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise ModelError(
             Failure.MODEL_INVALID, "the answer is not in the OpenAI API's form"
         ) from error

@@ -44,7 +44,7 @@ class _Json(logging.Formatter):
 
 def _plain(value: object) -> str:
     text = str(value)
-    return json.dumps(text) if not text or any(char in text for char in ' "=\n') else text
+    return text if text.isprintable() and not set(text) & set(' "=') and text else json.dumps(text)
 
 
 def set_up(*, level: str, form: str) -> None:

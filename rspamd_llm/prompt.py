@@ -133,11 +133,14 @@ def tokens_at_most(text: str) -> int:
 
 def instruct(mail: Mail, facts: Facts, instructions: Instructions) -> Prompt:
     """The prompt for a model that follows instructions: fixed text, facts, and the mail last."""
-    lines = _fact_lines(mail, facts)
-    head = "FACTS (from the scanner)\n" + "\n".join(lines)
-    head += "\n\nMAIL (untrusted, to its end)\n" + f"Subject: {mail.subject}\nText:\n"
-    head = _fitting(head, instructions.mail_tokens)
-    user = head + excerpt(mail.text, instructions.mail_tokens - tokens_at_most(head))
+    budget = instructions.mail_tokens
+    lines = "\n".join(_fact_lines(mail, facts))
+    # Facts quote the mail: however long a sender makes them, there is room for its text, and the
+    # line that calls it untrusted stands.
+    head = "FACTS (from the scanner)\n" + _fitting(lines, budget // 2)
+    head += "\n\nMAIL (untrusted, to its end)\n"
+    head += f"Subject: {_fitting(mail.subject, budget // 8)}\nText:\n"
+    user = head + excerpt(mail.text, budget - tokens_at_most(head))
     return Prompt(
         system=instructions.system,
         user=user,
@@ -152,7 +155,9 @@ def excerpt(text: str, tokens: int) -> str:
     if tokens_at_most(text) <= tokens:
         return text
     mark = "\n[...]\n"
-    room = max(0, tokens - tokens_at_most(mark))
+    room = tokens - tokens_at_most(mark)
+    if room <= 0:
+        return ""
     head = _fitting(text, room * 2 // 3)
     tail = _fitting(text[len(head) :][::-1], room // 3)[::-1]
     return head + mark + tail
@@ -199,7 +204,7 @@ def _fact_lines(mail: Mail, facts: Facts) -> list[str]:
     lines[-1] += ", ".join(facts.link_domains[:LINKS_SHOWN])
     lines += [f"- {_shown(link)}" for link in mail.links[:LINKS_SHOWN]]
     if mail.attachments:
-        files = (f"{f.name[:60]} ({f.type}, {f.size} bytes)" for f in mail.attachments)
+        files = (f"{f.name[:60] or 'unnamed'} ({f.type}, {f.size} bytes)" for f in mail.attachments)
         lines.append(f"Attachments: {'; '.join(list(files)[:FILES_SHOWN])}")
     lines += [
         f"Noticed: {_SENTENCES[finding.flag]}" + (f" ({finding.detail})" if finding.detail else "")
@@ -211,7 +216,8 @@ def _fact_lines(mail: Mail, facts: Facts) -> list[str]:
 
 def _shown(link: Link) -> str:
     text = " ".join(link.text.split())[:60]
-    return f'"{text}" -> {link.target[:120]}' if text else link.target[:120]
+    target = " ".join(link.target.split())[:120]
+    return f'"{text}" -> {target}' if text else target
 
 
 # --- The compact profile --------------------------------------------------------------------

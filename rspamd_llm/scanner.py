@@ -126,7 +126,8 @@ class Scanner:
             return await task
         except asyncio.CancelledError:
             # Either our caller was cancelled, or `abandon` ended the task under it.
-            if self._stopping and task.cancelled():
+            current = asyncio.current_task()
+            if task.cancelled() and self._stopping and not (current and current.cancelling()):
                 return Scan(outcome=Unscored(Failure.STOPPING))
             raise
 
@@ -147,7 +148,8 @@ class Scanner:
         except ModelError as error:
             outcome = Unscored(error.code, str(error))
         except TimeoutError:
-            outcome = Unscored(Failure.TIMEOUT, "the mail was not read in time")
+            what = "the model did not answer" if progress.prompt else "the mail was not read"
+            outcome = Unscored(Failure.TIMEOUT, f"{what} in time")
         except Exception as error:  # noqa: BLE001  mail flows whatever our own mistakes
             # The traceback's text may quote the mail: it is for debug alone.
             _log.debug("scan failed", exc_info=True)
@@ -164,7 +166,9 @@ class Scanner:
             return Skipped(Skip.NO_TEXT)
         progress.facts, progress.prompt = brief
         with progress.stage("model"):
-            completion = await self._asker.ask(progress.prompt, deadline)
+            # The asker keeps the deadline itself; a scan keeps it whatever an asker does.
+            async with asyncio.timeout(deadline.left()):
+                completion = await self._asker.ask(progress.prompt, deadline)
         progress.completion = completion
         reason = self._profile.fallback_reason(progress.facts)
         return Scored(

@@ -25,19 +25,27 @@ from rspamd_llm.domain import (
     Verdict,
 )
 
-_NUMBER = r"(?:[01](?:[.,]\d{1,10})?|[.,]\d{1,10}|(?:100|\d{1,2})(?:[.,]\d{1,6})?\s?%)"
+# ASCII digits alone; but the blank before % may be the narrow one of French.
+_NUMBER = r"(?:[01](?:[.,][0-9]{1,10})?|[.,][0-9]{1,10}|(?:100|[0-9]{1,2})(?:[.,][0-9]{1,6})?\s?%)"
 _SCORE = re.compile(_NUMBER)
 # The first of the three lines: list marker, label and emphasis are wrapping, the rest must be
-# the number alone.
+# the number alone; `1.` is a list marker that nothing follows.
 _SCORE_LINE = re.compile(
-    r"(?:1[.)]\s+)?[*_`\"]{0,3}(?:(?:spam\s+)?(?:score|probability)\s*[:=]\s*)?[*_`\"]{0,3}\s*"
+    r"(?![01]\.\Z)(?:1[.)]\s+)?[*_`\"]{0,3}(?:(?:spam\s+)?(?:score|probability)\s*[:=]\s*)?[*_`\"]{0,3}\s*"
     rf"({_NUMBER})[*_`\"]{{0,3}}\.?",
     re.IGNORECASE,
 )
 _LINE_WRAP = re.compile(
     r"^(?:[23][.)]\s+)?[*_`]{0,3}(?:(?:reason|category)\s*[:=]\s*)?", re.IGNORECASE
 )
-_FENCE = re.compile(r"```[A-Za-z0-9]*\s*(.*?)```", re.DOTALL)
+# Possessive, or an opening mark without a closing one costs the square of what follows.
+_FENCE = re.compile(r"```[A-Za-z0-9]*+\s*+(.*?)```", re.DOTALL)
+
+ANSWER_LIMIT = 20_000
+"""Characters of an answer after its reasoning.  A good one has 300; some wrap it in an essay."""
+
+LABEL_SHARE_LEAST = 0.5
+"""What the labels' probabilities must come to: below, the model was about to say another thing."""
 
 
 def understand(completion: Completion, prompt: Prompt, fallback_reason: str) -> Verdict:
@@ -56,6 +64,8 @@ def understand(completion: Completion, prompt: Prompt, fallback_reason: str) -> 
         text = _after_thinking(completion.reasoning)
         if not text.startswith("{"):
             _refuse("the answer is empty")
+    if len(text) > ANSWER_LIMIT:
+        _refuse("the answer is far too long")
     return (
         _from_json(text, prompt.categories) if "{" in text else _from_lines(text, prompt.categories)
     )
@@ -107,10 +117,15 @@ def _from_label(
 
     The score is the share of all but `none`; the category the likeliest where unwanted is likelier.
     """
+    # Rounding may lift a probability a little above 1.
+    if not all(0.0 <= share <= 1.01 for share in probabilities.values()):
+        _refuse("the answer's probabilities are out of range")
     total = math.fsum(probabilities.values())
-    if NO_CATEGORY not in probabilities or not total > 0.0:
+    if not total >= LABEL_SHARE_LEAST:
         _refuse("the answer has no probabilities for its labels")
-    score = min(1.0, max(0.0, 1.0 - probabilities[NO_CATEGORY] / total))
+    # Servers tell the likeliest tokens alone: a label that is not among them is as good as ruled
+    # out.
+    score = min(1.0, max(0.0, 1.0 - probabilities.get(NO_CATEGORY, 0.0) / total))
     unwanted = {name: share for name, share in probabilities.items() if name != NO_CATEGORY}
     best = max(unwanted, key=lambda name: unwanted[name], default=NO_CATEGORY)
     category = best if score >= 0.5 else NO_CATEGORY
@@ -120,7 +135,7 @@ def _from_label(
 def _verdict(score: float, category: object, reason: object, categories: Sequence[str]) -> Verdict:
     named = category.strip().lower() if isinstance(category, str) else NO_CATEGORY
     return Verdict(
-        score=score,
+        score=score + 0.0,  # which makes 0.0 of -0.0: "-0.00" is no score to the Rspamd plugin
         category=named if named in categories else NO_CATEGORY,
         reason=headers.clean_reason(reason) if isinstance(reason, str) else "",
     )

@@ -337,6 +337,13 @@ class TestHostileMail:
         assert fields(mail)["st"] == "scored"
         assert len(mail.values("X-GPT-Score")) == 1
 
+    def test_a_flood_of_forged_headers_is_refused(self, daemon: PrivateDaemon) -> None:
+        """Each deletion makes Postfix walk its queue file: a flood would bind it for minutes."""
+        flood = Mail.parse(b"X-GPT-Score: 0\r\n" * 10_001 + b"\r\nhello\r\n")
+        answer, _ = run(sent(daemon, flood))
+        assert (answer.final, answer.edits) == ("replycode", ())
+        assert answer.text.startswith("554 5.7.1")
+
     def test_nothing_at_all(self, daemon: PrivateDaemon) -> None:
         _, mail = run(sent(daemon, Mail.parse(b"\r\n")))
         assert mail.values("X-GPT-Status") == ["skipped; no-text"]

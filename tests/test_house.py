@@ -1,0 +1,103 @@
+"""The rules of the house, read from the imports themselves."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[1] / "rspamd_llm"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+# Each outside package has one adapter, which turns its exceptions into ours.
+ADAPTERS = {
+    "mailparser": {"mail"},
+    "selectolax": {"visible"},
+    "publicsuffixlist": {"facts"},
+    "openai": {"llm"},
+    "httpx2": {"llm"},
+    "xllamacpp": {"engine_child"},
+    "Milter": {"milter", "libmilter"},
+    "milter": {"milter", "libmilter"},
+    "rich": {"check", "scanfiles"},
+    "tomli_w": {"cli"},
+}
+# What stands on the straight line between a message and its outcome: values in, values out.
+PLAIN = {"domain", "facts", "gate", "headers", "keys", "mail", "prompt", "verdict", "visible"}
+OUTSIDE = {"asyncio", "socket", "subprocess", "urllib.request", "http", "ssl", "threading"}
+
+
+def imports(path: Path) -> set[str]:
+    """All that a module imports, wherever in it: `rspamd_llm.x` for our own."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path.name}: imports are absolute"
+            module = node.module or ""
+            found.add(module)
+            if module == "rspamd_llm":
+                found |= {f"{module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def ours(path: Path) -> set[str]:
+    return {
+        name.removeprefix("rspamd_llm.") for name in imports(path) if name.startswith("rspamd_llm.")
+    }
+
+
+def outside(path: Path) -> set[str]:
+    tops = {name.partition(".")[0] for name in imports(path)}
+    return tops - sys.stdlib_module_names - {"rspamd_llm"}
+
+
+def module(name: str) -> Path:
+    return PACKAGE / f"{name}.py"
+
+
+each_module = pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
+
+
+def test_there_are_modules() -> None:
+    assert module("domain") in MODULES
+
+
+def test_domain_imports_nothing_but_the_standard_library() -> None:
+    assert ours(module("domain")) == outside(module("domain")) == set()
+
+
+@each_module
+def test_an_outside_package_has_one_adapter(path: Path) -> None:
+    for name in outside(path):
+        assert path.stem in ADAPTERS.get(name, set()), f"{path.name} imports {name}"
+
+
+def test_the_scanner_imports_no_adapter() -> None:
+    scanner = module("scanner")
+    assert ours(scanner) <= {"domain", "facts", "gate", "verdict"}
+    assert outside(scanner) == set()
+
+
+@pytest.mark.parametrize("name", sorted(PLAIN))
+def test_the_plain_modules_reach_nowhere(name: str) -> None:
+    assert ours(module(name)) <= PLAIN
+    assert not imports(module(name)) & OUTSIDE
+
+
+def test_no_module_imports_itself_through_others() -> None:
+    graph = {path.stem: ours(path) & {other.stem for other in MODULES} for path in MODULES}
+    while graph:
+        free = {name for name, needs in graph.items() if not needs & graph.keys()}
+        assert free, f"a circle among {sorted(graph)}"
+        graph = {name: needs for name, needs in graph.items() if name not in free}
+
+
+@each_module
+def test_a_module_says_what_it_is_for_and_is_no_longer_than_a_sitting(path: Path) -> None:
+    source = path.read_text(encoding="utf-8")
+    assert ast.get_docstring(ast.parse(source)), f"{path.name} has no docstring"
+    assert len(source.splitlines()) <= 400, f"{path.name}: over 400 lines ask why"

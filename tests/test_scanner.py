@@ -1,0 +1,321 @@
+"""The straight line: every way a scan can end, and that it always does."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import pytest
+
+from rspamd_llm import mail as mails
+from rspamd_llm.domain import (
+    AnswerForm,
+    Completion,
+    Deadline,
+    Envelope,
+    Facts,
+    Failure,
+    Mail,
+    Message,
+    ModelError,
+    Prompt,
+    Scan,
+    Scored,
+    Skip,
+    Skipped,
+    Unscored,
+    Verdict,
+)
+from rspamd_llm.gate import Gate
+from rspamd_llm.scanner import Profile, Scanner
+
+T = TypeVar("T")
+
+GOOD = Completion(
+    text='{"score": 0.9, "category": "scam", "reason": "r"}', tokens_in=7, tokens_out=3
+)
+LONG = 30.0
+
+
+@dataclass
+class FakeAsker:
+    """Answers, raises, or waits until it is cancelled."""
+
+    answer: Completion = GOOD
+    error: BaseException | None = None
+    waits: bool = False
+    prompts: list[Prompt] = field(default_factory=list)
+    cancelled: int = 0
+
+    async def ask(self, prompt: Prompt, deadline: Deadline) -> Completion:
+        self.prompts.append(prompt)
+        if self.waits:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                self.cancelled += 1
+                raise
+        if self.error:
+            raise self.error
+        return self.answer
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    return asyncio.run(work)
+
+
+def message(text: str = "Hello", **envelope: Any) -> Message:
+    data = f"From: a@b.example\r\nSubject: {text}\r\n\r\n{text}\r\n".encode()
+    return Message(envelope=Envelope(**envelope), data=data, size=len(data))
+
+
+EMPTY = Message(envelope=Envelope(), data=b"From: a@b.example\r\n\r\n", size=21)
+
+
+def fake_prompt(mail: Mail, facts: Facts) -> Prompt:
+    user = f"{facts.sender_domain} {mail.text}"
+    return Prompt(system="s", user=user, form=AnswerForm.JSON, categories=("scam",), id="00000000")
+
+
+def read(message: Message) -> Mail:
+    return mails.read(message.data)
+
+
+def scanner(
+    asker: FakeAsker,
+    *,
+    read: Callable[[Message], Mail] = read,
+    prompt: Callable[[Mail, Facts], Prompt] = fake_prompt,
+    max_in_flight: int = 10,
+) -> Scanner:
+    return Scanner(
+        gate=Gate(skip_authenticated=True, skip_networks=(), max_size=10_000, sample=1.0),
+        read=read,
+        profile=Profile(prompt=prompt, fallback_reason=lambda _facts: ""),
+        asker=asker,
+        model="m",
+        max_in_flight=max_in_flight,
+    )
+
+
+def scan(made: Scanner, of: Message | None = None, seconds: float = LONG) -> Scan:
+    async def once() -> Scan:
+        return await made.scan(of or message(), Deadline.after(seconds))
+
+    return run(once())
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Waits for what another task is about to do."""
+    async with asyncio.timeout(LONG):
+        while not condition():  # noqa: ASYNC110  the condition is about another's state
+            await asyncio.sleep(0.005)
+
+
+class TestOutcomes:
+    def test_scored(self) -> None:
+        asker = FakeAsker()
+        done = scan(scanner(asker))
+        assert isinstance(done.outcome, Scored)
+        assert done.outcome.verdict == Verdict(score=0.9, category="scam", reason="r")
+        assert (done.outcome.model, done.outcome.prompt_id) == ("m", "00000000")
+        assert (done.outcome.tokens_in, done.outcome.tokens_out) == (7, 3)
+        assert set(done.stages) == {"read", "model"}
+        assert done.facts is not None
+        assert done.facts.sender_domain == "b.example"
+        assert done.prompt == asker.prompts[0]
+        assert done.prompt.user == "b.example Hello"
+        assert done.completion == GOOD
+
+    def test_skipped_by_rule_nothing_is_read(self) -> None:
+        def never(_message: Message) -> Mail:
+            raise AssertionError("read")
+
+        asker = FakeAsker()
+        done = scan(scanner(asker, read=never), message(authenticated=True))
+        assert done == Scan(outcome=Skipped(Skip.AUTHENTICATED))
+        assert asker.prompts == []
+
+    def test_an_empty_mail(self) -> None:
+        asker = FakeAsker()
+        done = scan(scanner(asker), EMPTY)
+        assert done.outcome == Skipped(Skip.NO_TEXT)
+        assert list(done.stages) == ["read"]
+        assert asker.prompts == []
+
+    @pytest.mark.parametrize(
+        "code",
+        [
+            Failure.TIMEOUT,
+            Failure.MODEL_UNAVAILABLE,
+            Failure.MODEL_INVALID,
+            Failure.CONTEXT_OVERFLOW,
+        ],
+    )
+    def test_what_the_asker_reports(self, code: Failure) -> None:
+        done = scan(scanner(FakeAsker(error=ModelError(code, "cause"))))
+        assert done.outcome == Unscored(code, "cause")
+        assert done.prompt is not None
+        assert done.completion is None
+        assert set(done.stages) == {"read", "model"}
+
+    def test_an_answer_that_is_no_verdict(self) -> None:
+        odd = Completion(text="I cannot judge this mail.")
+        done = scan(scanner(FakeAsker(answer=odd)))
+        assert isinstance(done.outcome, Unscored)
+        assert done.outcome.code is Failure.MODEL_INVALID
+        assert done.completion == odd
+
+    @pytest.mark.parametrize("error", [RuntimeError("SECRET"), MemoryError(), KeyError("SECRET")])
+    def test_our_own_mistakes_tell_no_text(self, error: Exception) -> None:
+        done = scan(scanner(FakeAsker(error=error)))
+        assert done.outcome == Unscored(Failure.INTERNAL, f"unexpected {type(error).__name__}")
+
+    def test_mistakes_in_reading_and_in_the_prompt(self) -> None:
+        def broken(*_: object) -> Any:
+            raise ZeroDivisionError("SECRET")
+
+        expected = Unscored(Failure.INTERNAL, "unexpected ZeroDivisionError")
+        assert scan(scanner(FakeAsker(), read=broken)).outcome == expected
+        assert scan(scanner(FakeAsker(), prompt=broken)).outcome == expected
+
+
+class TestDeadline:
+    def test_it_is_handed_down(self) -> None:
+        seen: list[Deadline] = []
+
+        class Noting(FakeAsker):
+            async def ask(self, prompt: Prompt, deadline: Deadline) -> Completion:
+                seen.append(deadline)
+                return GOOD
+
+        given = Deadline.after(LONG)
+
+        async def once() -> None:
+            await scanner(Noting()).scan(message(), given)
+
+        run(once())
+        assert seen == [given]
+
+    def test_an_asker_that_keeps_none_is_cancelled(self) -> None:
+        asker = FakeAsker(waits=True)
+        done = scan(scanner(asker), seconds=0.3)
+        assert done.outcome == Unscored(Failure.TIMEOUT, "the model did not answer in time")
+        assert asker.cancelled == 1
+
+    def test_a_mail_that_is_read_for_too_long(self) -> None:
+        async def once() -> Scan:
+            loop = asyncio.get_running_loop()
+            release = asyncio.Event()
+
+            def slow(message: Message) -> Mail:
+                asyncio.run_coroutine_threadsafe(release.wait(), loop).result()
+                return read(message)
+
+            done = await scanner(FakeAsker(), read=slow).scan(message(), Deadline.after(0.1))
+            release.set()
+            return done
+
+        done = run(once())
+        assert done.outcome == Unscored(Failure.TIMEOUT, "the mail was not read in time")
+        assert "read" in done.stages
+
+    @pytest.mark.parametrize("seconds", [0.0, -5.0])
+    def test_one_that_has_passed(self, seconds: float) -> None:
+        done = scan(scanner(FakeAsker(waits=True)), seconds=seconds)
+        assert isinstance(done.outcome, Unscored)
+        assert done.outcome.code is Failure.TIMEOUT
+
+    def test_what_is_left_is_never_below_nothing(self) -> None:
+        assert Deadline(-math.inf).left() == 0.0
+        assert Deadline.after(LONG).left() > 1.0
+
+
+class TestAdmission:
+    def test_more_than_max_in_flight_are_turned_away_and_then_taken_again(self) -> None:
+        async def story() -> list[Scan]:
+            asker = FakeAsker(waits=True)
+            made = scanner(asker, max_in_flight=2)
+            first = [
+                asyncio.create_task(made.scan(message(), Deadline.after(LONG))) for _ in range(2)
+            ]
+            await until(lambda: len(asker.prompts) == 2)
+            turned_away = await made.scan(message(), Deadline.after(LONG))
+            skipped = await made.scan(message(authenticated=True), Deadline.after(LONG))
+            for task in first:
+                task.cancel()
+            await asyncio.gather(*first, return_exceptions=True)
+            asker.waits = False
+            return [turned_away, skipped, await made.scan(message(), Deadline.after(LONG))]
+
+        turned_away, skipped, taken = run(story())
+        assert turned_away.outcome == Unscored(
+            Failure.OVERLOADED, "milter.max_in_flight is reached"
+        )
+        assert skipped.outcome == Skipped(Skip.AUTHENTICATED)
+        assert isinstance(taken.outcome, Scored)
+
+
+class TestStopping:
+    def test_nothing_new_is_judged_but_what_is_under_way_is(self) -> None:
+        async def story() -> tuple[Scan, Scan, Scan]:
+            gate = asyncio.Event()
+
+            class Slow(FakeAsker):
+                async def ask(self, prompt: Prompt, deadline: Deadline) -> Completion:
+                    self.prompts.append(prompt)
+                    await gate.wait()
+                    return GOOD
+
+            asker = Slow()
+            made = scanner(asker)
+            early = asyncio.create_task(made.scan(message(), Deadline.after(LONG)))
+            await until(lambda: bool(asker.prompts))
+            made.begin_stop()
+            late = await made.scan(message(), Deadline.after(LONG))
+            skipped = await made.scan(message(authenticated=True), Deadline.after(LONG))
+            gate.set()
+            return await early, late, skipped
+
+        early, late, skipped = run(story())
+        assert isinstance(early.outcome, Scored)
+        assert late.outcome == Unscored(Failure.STOPPING)
+        assert skipped.outcome == Skipped(Skip.AUTHENTICATED)
+
+    def test_abandoned_scans_come_back_and_their_askers_are_cancelled(self) -> None:
+        async def story() -> tuple[list[Scan], int]:
+            asker = FakeAsker(waits=True)
+            made = scanner(asker)
+            tasks = [
+                asyncio.create_task(made.scan(message(), Deadline.after(LONG))) for _ in range(3)
+            ]
+            await until(lambda: len(asker.prompts) == 3)
+            made.begin_stop()
+            made.abandon()
+            return await asyncio.gather(*tasks), asker.cancelled
+
+        scans, cancelled = run(story())
+        assert [done.outcome for done in scans] == [Unscored(Failure.STOPPING)] * 3
+        assert cancelled == 3
+
+
+class TestCancellation:
+    """Whoever waits for a scan may give it up, and then nothing works on."""
+
+    @pytest.mark.parametrize("stopping", [False, True])
+    def test_it_reaches_the_asker_and_is_not_swallowed(self, stopping: bool) -> None:
+        async def story() -> tuple[bool, int]:
+            asker = FakeAsker(waits=True)
+            made = scanner(asker)
+            task = asyncio.create_task(made.scan(message(), Deadline.after(LONG)))
+            await until(lambda: bool(asker.prompts))
+            if stopping:
+                made.begin_stop()
+            task.cancel()
+            await asyncio.wait([task])
+            return task.cancelled(), asker.cancelled
+
+        assert run(story()) == (True, 1)
