@@ -5,7 +5,6 @@ What may not live here: decisions.  Used by the commands serve, scan and check.
 
 from __future__ import annotations
 
-import functools
 import ipaddress
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,7 +66,9 @@ def plan(config: Config) -> Plan:
             )
         else:
             key = _secret(config.llm.api_key_file, "llm.api_key_file")
-            endpoints = tuple(Endpoint(url, key) for url in config.llm.base_url)
+            urls = config.llm.base_url
+            listed = (urls,) if isinstance(urls, str) else urls
+            endpoints = tuple(Endpoint(url, key) for url in listed)
     except ConfigError as error:
         faults += error.faults
     if faults or profile is None:
@@ -94,7 +95,7 @@ async def start(plan: Plan) -> Works:
             max_size=config.gate.max_size,
             sample=config.gate.sample,
         ),
-        read=functools.partial(_read, max_body=config.milter.max_body),
+        read=_read,
         profile=plan.profile,
         asker=client,
         model=config.llm.model,
@@ -124,8 +125,8 @@ def _profile(config: Config) -> Profile:
     return Profile(prompt=instruct, fallback_reason=lambda _facts: "")
 
 
-def _read(message: Message, *, max_body: int) -> Mail:
-    return mails.read(message.data, truncated=message.size > max_body)
+def _read(message: Message) -> Mail:
+    return mails.read(message.data, truncated=message.size > len(message.data))
 
 
 def _secret(file: str, path: str) -> str:

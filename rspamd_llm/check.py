@@ -54,7 +54,7 @@ def check(path: Path | None, *, as_json: bool) -> int:
         results = [Result(check="configuration", status="ok", detail=f"{name} is valid")]
         results += [
             Result(check="configuration", status="warning", detail=warning)
-            for warning in configs.contradictions(config)
+            for warning in configs.warnings(config)
         ]
         results += [_key(config), _socket(config), *asyncio.run(_model(config))]
         status = 1 if any(result.status == "failed" for result in results) else 0

@@ -9,161 +9,36 @@ reference of settings is docs/reference.md, the commented file conf/rspamd-llm.t
 from __future__ import annotations
 
 import dataclasses
-import functools
-import ipaddress
-import json
-import re
+import operator
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
+from rspamd_llm.allowed import (
+    CATEGORY,
+    MILTER_SOCKET,
+    MODE,
+    OPTIONAL_URL,
+    STORE,
+    URL,
+    Check,
+    UnfitError,
+    address,
+    boolean,
+    choice,
+    integer,
+    list_of,
+    matching,
+    network,
+    number,
+    one_or_more,
+    shown,
+    text,
+    weights,
+)
 from rspamd_llm.domain import ConfigError
-
-Check = Callable[[Any], Any]
-"""Takes a TOML value and returns the setting's value, or raises UnfitError."""
-
-
-class UnfitError(Exception):
-    """A value is not allowed; the text says what is."""
-
-
-# --- What values may be ---------------------------------------------------------------------
-
-
-def text(value: Any) -> str:
-    """Any string."""
-    if not isinstance(value, str):
-        raise UnfitError("a string")
-    return value
-
-
-def boolean(value: Any) -> bool:
-    """true or false."""
-    if not isinstance(value, bool):
-        raise UnfitError("true or false")
-    return value
-
-
-def number(low: float, high: float) -> Check:
-    """A finite number within bounds, as float."""
-
-    def check(value: Any) -> float:
-        if not _is_number(value) or not low <= value <= high:  # which NaN and infinities are not
-            raise UnfitError(f"a number from {low:g} to {high:g}")
-        return float(value)
-
-    return check
-
-
-def integer(low: int, high: int) -> Check:
-    """A whole number within bounds."""
-
-    def check(value: Any) -> int:
-        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-            raise UnfitError(f"a whole number from {low} to {high}")
-        return value
-
-    return check
-
-
-def choice(*names: str) -> Check:
-    """One of the names."""
-
-    def check(value: Any) -> str:
-        if value not in names or not isinstance(value, str):
-            raise UnfitError("one of " + ", ".join(f'"{name}"' for name in names))
-        return value
-
-    return check
-
-
-def matching(pattern: str, allowed: str) -> Check:
-    """A string that the pattern matches from end to end."""
-
-    def check(value: Any) -> str:
-        if not isinstance(value, str) or not re.fullmatch(pattern, value):
-            raise UnfitError(allowed)
-        return value
-
-    return check
-
-
-def list_of(item: Check, *, least: int = 0) -> Check:
-    """A list, kept as a tuple, without repeats."""
-
-    def check(value: Any) -> tuple[Any, ...]:
-        if not isinstance(value, list) or len(value) < least:
-            raise UnfitError("a list" + (f" of at least {least}" if least else ""))
-        items = []
-        for entry in value:
-            try:
-                items.append(item(entry))
-            except UnfitError as unfit:
-                raise UnfitError(f"a list, each item {unfit}") from unfit
-        if len(set(items)) != len(items):
-            raise UnfitError("a list without repeats")
-        return tuple(items)
-
-    return check
-
-
-def one_or_more(item: Check) -> Check:
-    """A value or a list of them; always kept as a tuple."""
-    several = list_of(item, least=1)
-
-    def check(value: Any) -> tuple[Any, ...]:
-        return cast("tuple[Any, ...]", several(value if isinstance(value, list) else [value]))
-
-    return check
-
-
-def readable(read: Callable[[str], object], allowed: str) -> Check:
-    """A string that `read` takes, as `read` writes it."""
-
-    def check(value: Any) -> str:
-        try:
-            return str(read(text(value)))
-        except ValueError as error:
-            raise UnfitError(allowed) from error
-
-    return check
-
-
-_MAX_WEIGHT = 1_000_000  # far above any score; keeps out infinity and what no float can hold
-
-
-def weights(value: Any) -> Mapping[str, float]:
-    """A table of symbol names with the least absolute score each must have."""
-    if not isinstance(value, dict) or not all(
-        _is_number(weight) and 0 <= weight <= _MAX_WEIGHT for weight in value.values()
-    ):
-        raise UnfitError(f"a table of symbol names with numbers from 0 to {_MAX_WEIGHT}")
-    return {name: float(weight) for name, weight in value.items()}
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-_cidr = functools.partial(ipaddress.ip_network, strict=False)
-network = readable(_cidr, 'an address or network such as "192.0.2.0/24"')
-address = readable(ipaddress.ip_address, 'an IP address such as "127.0.0.1"')
-URL = matching(r"https?://[^\s/?#@]+(?:/[^\s?#]*)?", 'a URL such as "http://127.0.0.1:11434/v1"')
-MILTER_SOCKET = matching(
-    r"inet6?:\d{1,5}(?:@\S+)?|(?:unix|local):/\S+",
-    '"inet:PORT@HOST", "inet6:PORT@HOST" or "unix:/absolute/path"',
-)
-CATEGORY = matching(
-    r"(?!none\Z)[a-z][a-z0-9_-]{0,31}", 'a name like [a-z][a-z0-9_-]{0,31}, but not "none"'
-)
-STORE = matching(
-    r"memory://|sqlite:///\S+|(?:valkey|redis)s?://\S+",
-    '"memory://", "sqlite:///absolute/path" or "valkey://host:port/db"',
-)
-MODE = matching(r"0?[0-7]{3}", 'an octal mode such as "0660"')
-OPTIONAL_URL = matching(r"|https?://[^\s/?#@]+(?:/[^\s?#]*)?", "empty or a URL")
 
 
 def setting(default: Any, check: Check) -> Any:
@@ -189,7 +64,7 @@ class Milter:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Llm:
     engine: str = setting("openai", choice("openai", "embedded"))
-    base_url: tuple[str, ...] = setting(("http://127.0.0.1:11434/v1",), one_or_more(URL))
+    base_url: str | tuple[str, ...] = setting("http://127.0.0.1:11434/v1", one_or_more(URL))
     model: str = setting("gemma3:12b", matching(r"\S(?:.*\S)?", "the name of a model"))
     api_key_file: str = setting("", text)
     concurrency: int = setting(4, integer(1, 10_000))
@@ -325,7 +200,7 @@ def parse(document: Mapping[str, Any]) -> Config:
         if name not in sections:
             faults.append(f"{name}: unknown section; there are {', '.join(sections)}")
         elif not isinstance(table, dict):
-            faults.append(f"{name}: found {_shown(table)}; allowed is a table, written [{name}]")
+            faults.append(f"{name}: found {shown(table)}; allowed is a table, written [{name}]")
         else:
             values[name] = _section(type(getattr(Config(), name)), name, table, faults)
     if faults:
@@ -343,21 +218,8 @@ def _section(kind: type[Any], path: str, table: Mapping[str, Any], faults: list[
         try:
             values[name] = settings[name].metadata["check"](value)
         except UnfitError as unfit:
-            faults.append(f"{path}.{name}: found {_shown(value)}; allowed is {unfit}")
+            faults.append(f"{path}.{name}: found {shown(value)}; allowed is {unfit}")
     return kind(**values)
-
-
-def _shown(value: Any) -> str:
-    """A found value as it stands in TOML, bounded.  A setting never holds a secret itself."""
-    if isinstance(value, str | bool):
-        shown = json.dumps(value, ensure_ascii=False)
-    elif isinstance(value, int) and value.bit_length() > 256:
-        shown = "a very long number"  # which Python may refuse to write out
-    elif isinstance(value, list):
-        shown = f"[{', '.join(_shown(item) for item in value[:20])}]"
-    else:
-        shown = "a table" if isinstance(value, dict) else str(value)
-    return shown if len(shown) <= 80 else shown[:77] + "..."
 
 
 def to_document(config: Config) -> dict[str, Any]:
@@ -375,8 +237,32 @@ def to_document(config: Config) -> dict[str, Any]:
     }
 
 
-def contradictions(config: Config) -> tuple[str, ...]:
-    """Legal settings that work against each other, as sentences for the log."""
+# Settings that govern nothing yet, with the values that promise nothing.
+_NOT_BUILT: Mapping[str, tuple[Any, ...]] = {
+    "prompt.content": ("full",),
+    "prompt.redact": (False,),
+    "evidence.authentication": ("auto", "off"),
+    "evidence.trusted_authserv": ((),),
+    "search.provider": ("ddgs", "none"),
+    "gate.allow_file": ("",),
+    "gate.optout_file": ("",),
+    "rspamd.url": ("",),
+}
+
+
+def warnings(config: Config) -> tuple[str, ...]:
+    """What an administrator should know of legal settings, as sentences for the log."""
+    idle = [
+        path
+        for path, harmless in _NOT_BUILT.items()
+        if operator.attrgetter(path)(config) not in harmless
+    ]
+    told = (f"without effect in this version: {', '.join(idle)}",) if idle else ()
+    return told + _contradictions(config)
+
+
+def _contradictions(config: Config) -> tuple[str, ...]:
+    """Legal settings that work against each other."""
     deadline = config.milter.deadline
     told = [
         f"{path} ({value:g} s) is above milter.deadline ({deadline:g} s): it will never be reached"

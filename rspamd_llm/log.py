@@ -64,7 +64,7 @@ def scanned(message: Message, scan: Scan) -> None:
         case Scored() as scored:
             fields |= {
                 "status": "scored",
-                "score": f"{scored.verdict.score:.2f}",
+                "score": round(scored.verdict.score, 2),
                 "category": scored.verdict.category,
                 "model": scored.model,
                 "cache": "miss",
@@ -79,5 +79,5 @@ def scanned(message: Message, scan: Scan) -> None:
                 fields["cause"] = cause
     fields["recipients"] = message.envelope.recipient_count
     fields["size"] = message.size
-    fields |= {f"{stage}_s": f"{seconds:.3f}" for stage, seconds in scan.stages.items()}
+    fields |= {f"{stage}_s": round(seconds, 3) for stage, seconds in scan.stages.items()}
     _scans.info("scan", extra={"fields": fields})

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rspamd_llm import assembly, log
-from rspamd_llm.config import Config, contradictions
+from rspamd_llm.config import Config, warnings
 from rspamd_llm.domain import (
     Deadline,
     Envelope,
@@ -90,7 +90,7 @@ def scan(
 ) -> int:
     """Scans the files and prints what became of each, in their order."""
     log.set_up(level="warning", form="text")
-    for warning in contradictions(config):
+    for warning in warnings(config):
         print(f"rspamd-llm: warning: {warning}", file=sys.stderr)
     plan = assembly.plan(config)
     return asyncio.run(_scan(plan, files, sender, as_json=as_json, explain=explain))

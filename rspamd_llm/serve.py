@@ -15,7 +15,7 @@ import threading
 from pathlib import Path
 
 from rspamd_llm import assembly, keys, libmilter, log
-from rspamd_llm.config import Config, contradictions
+from rspamd_llm.config import Config, warnings
 from rspamd_llm.core import Core
 from rspamd_llm.milter import Service, Session, Traffic
 
@@ -39,7 +39,7 @@ def serve(config: Config) -> int:
     address = libmilter.Address.parse(config.milter.socket)
     plan = assembly.plan(config)
     key = keys.load(Path(config.trust.key_file))[0]
-    for warning in contradictions(config):
+    for warning in warnings(config):
         _log.warning("%s", warning)
 
     core = Core()

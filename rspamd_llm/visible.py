@@ -70,6 +70,9 @@ def render(html: str, markup: int = MARKUP_LIMIT) -> tuple[str, tuple[Link, ...]
     tree.strip_tags(_UNSEEN)
     for node in tree.css(_BREAKS):
         node.insert_before("\n")
+        node.insert_after("\n")
+    for node in tree.css("td,th"):
+        node.insert_before(" ")
     body = tree.body
     return (tidy(body.text().replace(_BREAK, "")) if body is not None else ""), tuple(links)
 

@@ -78,7 +78,7 @@ class TestText:
         assert line(capsys, SCORED) == (
             "info: scan queue_id=4XyZ1F2z3aB status=scored score=0.97 category=phishing "
             "model=gemma3:12b cache=miss tokens_in=900 tokens_out=30 recipients=3 size=4321 "
-            "read_s=0.005 model_s=1.500\n"
+            "read_s=0.005 model_s=1.5\n"
         )
 
     def test_skipped(self, capsys: pytest.CaptureFixture[str]) -> None:
@@ -117,7 +117,7 @@ class TestJson:
             "message": "scan",
             "queue_id": "4XyZ1F2z3aB",
             "status": "scored",
-            "score": "0.97",
+            "score": 0.97,
             "category": "phishing",
             "model": "gemma3:12b",
             "cache": "miss",
@@ -125,8 +125,8 @@ class TestJson:
             "tokens_out": 30,
             "recipients": 3,
             "size": 4321,
-            "read_s": "0.005",
-            "model_s": "1.500",
+            "read_s": 0.005,
+            "model_s": 1.5,
         }
 
     def test_a_traceback_stays_within_its_line(self, capsys: pytest.CaptureFixture[str]) -> None:
