@@ -10,6 +10,7 @@ import functools
 import ipaddress
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from publicsuffixlist import PublicSuffixList
@@ -69,11 +70,11 @@ def gather(message: Message, mail: Mail) -> Facts:
     sender = domain_of(mail.from_address)
     envelope = domain_of(message.envelope.sender.strip("<>"))
     replies = _unique(domain_of(address) for address in mail.reply_to)
-    hosts = [_host(link.target) for link in mail.links]
-    targets = _unique(registered_domain(host) for host in hosts)
+    places = [_place(link.target) for link in mail.links]
+    targets = _unique(registered_domain(place.host) for place in places)
     findings = [
         *_name_findings(mail, sender),
-        *_link_findings(mail, hosts, sender, targets),
+        *_link_findings(mail, places, sender, targets),
         *_file_findings(mail),
     ]
     if sender and (elsewhere := [domain for domain in replies if domain != sender]):
@@ -106,10 +107,11 @@ def _name_findings(mail: Mail, sender: str) -> list[Finding]:
 
 
 def _link_findings(
-    mail: Mail, hosts: list[str], sender: str, targets: tuple[str, ...]
+    mail: Mail, places: list[_Place], sender: str, targets: tuple[str, ...]
 ) -> list[Finding]:
     findings: dict[Flag, Finding] = {}
-    for link, host in zip(mail.links, hosts, strict=True):
+    for link, place in zip(mail.links, places, strict=True):
+        host = place.host
         if not host:
             continue
         shown, target = _shown_domain(link), registered_domain(host)
@@ -120,7 +122,7 @@ def _link_findings(
             findings.setdefault(Flag.LINK_ADDRESS, _finding(Flag.LINK_ADDRESS, host))
         if "xn--" in host or not host.isascii():
             findings.setdefault(Flag.LINK_PUNYCODE, _finding(Flag.LINK_PUNYCODE, host))
-        if "@" in _authority(link.target):
+        if place.login:
             findings.setdefault(Flag.LINK_CREDENTIALS, _finding(Flag.LINK_CREDENTIALS, host))
     if sender and targets and sender not in targets:
         findings[Flag.LINKS_ELSEWHERE] = _finding(Flag.LINKS_ELSEWHERE, ", ".join(targets[:3]))
@@ -149,20 +151,26 @@ def _unique(domains: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(domain for domain in domains if domain))
 
 
-def _authority(url: str) -> str:
-    try:
-        return urlsplit(url).netloc
-    except ValueError:
-        return ""
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a link leads: its host in lower case, and whether login data stands before it."""
+
+    host: str
+    login: bool
 
 
-def _host(url: str) -> str:
-    """The host of an http or https URL in lower case; empty for other schemes and nonsense."""
+_NOWHERE = _Place("", login=False)
+
+
+def _place(url: str) -> _Place:
+    """The place of an http or https URL; nowhere for other schemes and nonsense."""
     try:
         parts = urlsplit(url)
-        return (parts.hostname or "").lower() if parts.scheme in ("http", "https") else ""
+        if parts.scheme not in ("http", "https"):
+            return _NOWHERE
+        return _Place((parts.hostname or "").lower(), login="@" in parts.netloc)
     except ValueError:
-        return ""
+        return _NOWHERE
 
 
 def _shown_domain(link: Link) -> str:
@@ -179,6 +187,7 @@ def _has_suffix(host: str) -> bool:
     return is_reserved or bool(_suffixes().publicsuffix(host, accept_unknown=False))
 
 
+@functools.lru_cache(maxsize=4_096)
 def _is_address(host: str) -> bool:
     if _NUMERIC.fullmatch(host):
         return True
