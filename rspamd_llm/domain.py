@@ -47,12 +47,44 @@ class Message:
 # --- What its reader sees -------------------------------------------------------------------
 
 
+class Hiding(StrEnum):
+    """A way in which text was kept from the reader."""
+
+    DISPLAY = "display"
+    VISIBILITY = "visibility"
+    OPACITY = "opacity"
+    SIZE = "size"
+    COLOUR = "colour"
+    OFF_SCREEN = "off-screen"
+    ATTRIBUTE = "attribute"
+    COMMENT = "comment"
+    INVISIBLE_SIGNS = "invisible-signs"
+    """Zero-width and tag characters; taken out, their spelled text is in `hidden`."""
+    BIDI = "bidi"
+    """Overrides of the writing direction that show a text in another order."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Link:
     """One link: what it shows (empty for a bare URL in plain text) and where it leads."""
 
     text: str
     target: str
+    is_button: bool = False
+    """Styled as a button, or the only link of its block: what the reader is to press."""
+
+
+class Trait(StrEnum):
+    """What the content of an attached file tells."""
+
+    ENCRYPTED = "encrypted"
+    MACROS = "macros"
+    LINKS = "links"
+    """A document that links to the web."""
+    BOMB = "bomb"
+    """An archive that claims to unpack to far more than its size."""
+    MISNAMED = "misnamed"
+    """The content is of another kind than the name says."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +94,13 @@ class Attachment:
     name: str
     type: str
     size: int
+    found: str = ""
+    """The type by the content's first bytes, such as `zip`, `pdf`, `ole`, `exe`; may be empty."""
+    members: tuple[str, ...] = ()
+    """Names of the files in an archive, as far as they were read."""
+    links: tuple[str, ...] = ()
+    """Targets of the links in a document."""
+    traits: tuple[Trait, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +109,15 @@ class Hop:
 
     host: str = ""
     address: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quoted:
+    """A mail within the mail (message/rfc822): a forward, a report.  It is not the mail itself."""
+
+    from_address: str = ""
+    subject: str = ""
+    text: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,10 +132,19 @@ class Mail:
     subject: str = ""
     date: datetime | None = None
     text: str = ""
-    """The plain text, or the HTML's text where there is no plain one."""
-    html_text: str = ""
+    """What a mail program shows: the HTML's visible text, or the plain text where there is none."""
+    plain: str = ""
+    """The text/plain parts."""
+    hidden: str = ""
+    """Text that the reader is not shown, bounded."""
+    hidings: tuple[Hiding, ...] = ()
     links: tuple[Link, ...] = ()
+    """Of the visible text, in reading order."""
+    images: int = 0
+    alts: tuple[str, ...] = ()
+    """Alternative texts of images, as far as they say something."""
     attachments: tuple[Attachment, ...] = ()
+    quoted: tuple[Quoted, ...] = ()
     hop: Hop = Hop()
     listed: bool = False
     """Has List-Id or List-Unsubscribe (RFC 2919, RFC 2369): a claim of the sender's."""
@@ -119,6 +176,22 @@ class Flag(StrEnum):
     SENDER_MISSING = "no-sender-address"
     RECIPIENTS_HIDDEN = "recipients-hidden"
     DAMAGED = "damaged"
+    BRAND_ELSEWHERE = "brand-elsewhere"
+    SENDER_LOOKALIKE = "sender-lookalike"
+    LINK_LOOKALIKE = "link-lookalike"
+    LINK_MIXED_SCRIPT = "link-mixed-script"
+    LINK_SHORTENER = "link-shortener"
+    LINK_REDIRECT = "link-redirect"
+    PARTS_DIFFER = "parts-differ"
+    TEXT_HIDDEN = "text-hidden"
+    SPELLING_EVADES = "spelling-evades"
+    IMAGE_ONLY = "image-only"
+    DATE_OFF = "date-off"
+    ATTACHMENT_MACROS = "attachment-macros"
+    ATTACHMENT_ENCRYPTED = "attachment-encrypted"
+    ATTACHMENT_MISNAMED = "attachment-misnamed"
+    ATTACHMENT_BOMB = "attachment-bomb"
+    ADDRESSES_MODEL = "addresses-model"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -251,7 +251,7 @@ def compact(mail: Mail, facts: Facts) -> str:
         f"links: {len(mail.links)} {' '.join(d[:40] for d in facts.link_domains[:4])}",
         f"files: {' '.join(file.name[-30:] for file in mail.attachments[:3])}",
         f"subject: {mail.subject[:150]}",
-        f"text: {' '.join(mail.text[: COMPACT_LIMIT * 2].split())}",
+        f"text: {' '.join((mail.plain or mail.text)[: COMPACT_LIMIT * 2].split())}",
     ]
     text = "\n".join(parts).translate(_DEFUSED)
     return text.encode("utf-8")[:COMPACT_LIMIT].decode("utf-8", "ignore")
@@ -259,8 +259,23 @@ def compact(mail: Mail, facts: Facts) -> str:
 
 _DEFUSED = str.maketrans("<>|[]", "()/()")
 
-_COMPACT_FLAGS = frozenset(Flag) - {Flag.ENVELOPE_ELSEWHERE, Flag.DAMAGED}
-"""Without the two that depend on how a mail was kept, which differs between training and life."""
+_COMPACT_FLAGS = frozenset(
+    (
+        Flag.NAME_HAS_ADDRESS,
+        Flag.REPLY_ELSEWHERE,
+        Flag.LINK_MISMATCH,
+        Flag.LINK_ADDRESS,
+        Flag.LINK_PUNYCODE,
+        Flag.LINK_CREDENTIALS,
+        Flag.LINKS_ELSEWHERE,
+        Flag.ATTACHMENT_RUNS,
+        Flag.ATTACHMENT_ARCHIVE,
+        Flag.ATTACHMENT_PAGE,
+        Flag.SENDER_MISSING,
+        Flag.RECIPIENTS_HIDDEN,
+    )
+)
+"""The flags that the builtin model has learned."""
 
 
 def strongest_facts(facts: Facts) -> str:

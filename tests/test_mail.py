@@ -257,12 +257,12 @@ class TestText:
             b"Content-Type: text/html\r\n\r\n<p>rich words <a href='https://a.example/x'>here</a>",
             kind="alternative",
         )
-        assert (read.text, read.html_text) == ("plain words", "rich words here")
+        assert (read.plain, read.text) == ("plain words", "rich words here")
         assert read.links == (Link(text="here", target="https://a.example/x"),)
 
     def test_html_alone(self) -> None:
         read = body(b"<h1>Big</h1><p>sale &amp; more<script>x()</script>", "text/html")
-        assert read.text == read.html_text == "Big\nsale & more"
+        assert read.text == "Big\nsale & more"
 
     def test_links_of_plain_text_follow_those_of_html_without_repeats(self) -> None:
         read = multipart(
@@ -496,7 +496,7 @@ class TestEndless:
 
     def test_the_limit_is_of_the_mail_not_of_the_part(self) -> None:
         part = b"Content-Type: text/html\r\n\r\n" + b"<p>x" * (visible.MARKUP_LIMIT // 2)
-        assert multipart(*[part] * 5).html_text.count("x") <= visible.MARKUP_LIMIT + 2
+        assert multipart(*[part] * 5).text.count("x") <= visible.MARKUP_LIMIT + 2
 
 
 class TestAnything:
