@@ -9,6 +9,7 @@ import ipaddress
 from dataclasses import dataclass
 from pathlib import Path
 
+from rspamd_llm import compact, fence
 from rspamd_llm import engine as engines
 from rspamd_llm import mail as mails
 from rspamd_llm import prompt as prompts
@@ -87,6 +88,7 @@ async def start(plan: Plan) -> Works:
         endpoints=engine.endpoints if engine else lambda: plan.endpoints,
         concurrency=config.llm.concurrency,
         max_output_tokens=config.llm.max_output_tokens,
+        context_tokens=config.llm.context_tokens,
     )
     scanner = Scanner(
         gate=Gate(
@@ -108,21 +110,24 @@ def _profile(config: Config) -> Profile:
     categories = config.verdict.categories
     if config.llm.engine == "embedded" and config.llm.model == BUILTIN:
 
-        def compact(mail: Mail, facts: Facts) -> Prompt:
-            return prompts.compact_prompt(mail, facts, categories)
+        def small(_message: Message, mail: Mail, facts: Facts, _room: int | None) -> Prompt:
+            return compact.compact_prompt(mail, facts, categories)
 
-        return Profile(prompt=compact, fallback_reason=prompts.strongest_facts)
+        return Profile(prompt=small, room=0, fallback_reason=compact.strongest_facts)
     instructions = prompts.load_instructions(
         file=config.prompt.file,
         categories=categories,
         context_tokens=config.llm.context_tokens,
         max_output_tokens=config.llm.max_output_tokens,
+        content=config.prompt.content,
+        redact=config.prompt.redact,
     )
 
-    def instruct(mail: Mail, facts: Facts) -> Prompt:
-        return prompts.instruct(mail, facts, instructions)
+    def instruct(message: Message, mail: Mail, facts: Facts, room: int | None) -> Prompt:
+        mark = fence.mark()
+        return prompts.instruct(message, mail, facts, instructions, mark=mark, room=room)
 
-    return Profile(prompt=instruct, fallback_reason=lambda _facts: "")
+    return Profile(prompt=instruct, room=instructions.room, fallback_reason=lambda _facts: "")
 
 
 def _read(message: Message) -> Mail:

@@ -239,8 +239,6 @@ def to_document(config: Config) -> dict[str, Any]:
 
 # Settings that govern nothing yet, with the values that promise nothing.
 _NOT_BUILT: Mapping[str, tuple[Any, ...]] = {
-    "prompt.content": ("full",),
-    "prompt.redact": (False,),
     "evidence.authentication": ("auto", "off"),
     "evidence.trusted_authserv": ((),),
     "search.provider": ("ddgs", "none"),

@@ -315,6 +315,8 @@ class Scored:
     seconds: float
     tokens_in: int = 0
     tokens_out: int = 0
+    injection: bool = False
+    """The mail's text speaks to a model: a fact, told in X-GPT-Status."""
 
 
 @dataclass(frozen=True, slots=True)

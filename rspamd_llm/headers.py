@@ -103,10 +103,10 @@ def model_name(model: str) -> str:
 def _telling(outcome: Outcome) -> tuple[tuple[str, str], ...]:
     """The headers for people; only X-GPT-Verdict is believed."""
     match outcome:
-        case Scored(verdict=verdict, model=model, prompt_id=prompt_id, seconds=seconds):
+        case Scored(verdict=verdict, model=model, prompt_id=prompt_id, seconds=seconds) as scored:
             about = f"{model_name(model)}; prompt={prompt_id}; seconds={seconds:.2f}; cache=miss"
             return (
-                ("X-GPT-Status", "scored"),
+                ("X-GPT-Status", "scored; injection" if scored.injection else "scored"),
                 ("X-GPT-Score", f"{verdict.score:.2f}"),
                 ("X-GPT-Category", verdict.category),
                 ("X-GPT-Reason", _encoded("X-GPT-Reason", clean_reason(verdict.reason))),

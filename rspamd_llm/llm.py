@@ -18,6 +18,7 @@ from typing import Any
 import httpx2
 import openai
 
+from rspamd_llm import tokens
 from rspamd_llm.domain import (
     NO_CATEGORY,
     REASON_LIMIT,
@@ -38,6 +39,12 @@ packet is sent again after 1 s."""
 
 ANSWER_BYTES = 2_000_000
 """Bytes read of an answer: 100,000 tokens, the most that can be configured, are about 600 kB."""
+
+CLEARLY_SHORT = 0.4
+"""Share of the context up to which our bound is believed: the rarest scripts cost 2.5 times it."""
+
+COUNT_TIMEOUT = 2.0
+"""Seconds for a server to count a prompt, which takes it a millisecond."""
 
 _CONTEXT_SIGNS = ("context length", "context size", "context window", "exceed_context", "too long")
 
@@ -64,10 +71,15 @@ class ModelClient:
         endpoints: Callable[[], Sequence[Endpoint]],
         concurrency: int,
         max_output_tokens: int,
+        context_tokens: int,
     ) -> None:
         self._model = model
         self._endpoints = endpoints
         self._max_output_tokens = max_output_tokens
+        self._room = context_tokens - max_output_tokens - tokens.CHAT
+        # What each server's answers have taught of its counts, and whether it counts on request.
+        self._meters: dict[str, tokens.Meter] = {}
+        self._counts: dict[str, bool] = {}
         self._slots = asyncio.Semaphore(concurrency)
         # Whether a server takes response_format, as found out at its first answer.
         self._takes_schema: dict[str, bool] = {}
@@ -97,6 +109,24 @@ class ModelClient:
         except TimeoutError:
             raise ModelError(Failure.TIMEOUT, "the model did not answer in time") from None
 
+    async def excess(self, prompt: Prompt, deadline: Deadline) -> float:
+        """What a prompt takes of the context, as a share of what it may; above 1 is too much.
+
+        By the server's own tokeniser where it offers one and the prompt is not clearly short; else
+        by our bound from above, corrected by what the server's answers have taught.
+        """
+        if prompt.form is AnswerForm.LABEL:
+            return 0.0  # bounded in bytes, see compact.COMPACT_LIMIT
+        text = prompt.system + prompt.user
+        bound = tokens.at_most(text)
+        endpoint = next(iter(self._endpoints()), None)
+        if endpoint is None or bound <= CLEARLY_SHORT * self._room:
+            return bound / self._room
+        count = await self._counted(endpoint, text, deadline)
+        if count is None:
+            return bound * self._meter(endpoint).factor / self._room
+        return count / self._room
+
     async def models(self, endpoint: Endpoint, deadline: Deadline) -> tuple[str, ...]:
         """The names of the models that a server offers.  Raises ModelError."""
         try:
@@ -110,11 +140,53 @@ class ModelClient:
         except (ValueError, TypeError, AttributeError) as error:
             raise ModelError(Failure.MODEL_INVALID, "the answer lists no models") from error
 
+    async def _counted(self, endpoint: Endpoint, text: str, deadline: Deadline) -> int | None:
+        """The tokens of a text by the server's own count; None where it offers none.
+
+        llama.cpp and vLLM have POST /tokenize beside /v1; the one reads `content`, the other
+        `prompt`.
+        """
+        if self._counts.get(endpoint.base_url) is False:
+            return None
+        url = endpoint.base_url.rstrip("/").removesuffix("/v1") + "/tokenize"
+        try:
+            async with asyncio.timeout(min(deadline.left(), COUNT_TIMEOUT)):
+                answer = await self._http.post(
+                    url,
+                    json={"model": self._model, "content": text, "prompt": text},
+                    headers={"Authorization": f"Bearer {endpoint.api_key or '-'}"},
+                )
+            found = answer.json() if answer.status_code == 200 else {}
+            count = found["count"] if "count" in found else len(found["tokens"])
+        except (httpx2.HTTPError, ModelError, TimeoutError, ValueError, TypeError, KeyError):
+            count = 0
+        offered = isinstance(count, int) and count > 0
+        self._counts.setdefault(endpoint.base_url, offered)
+        return count if offered else None
+
+    def _meter(self, endpoint: Endpoint) -> tokens.Meter:
+        return self._meters.get(endpoint.base_url, tokens.Meter())
+
+    def _weigh(self, endpoint: Endpoint, prompt: Prompt, count: int) -> None:
+        """Learns from a server's count of a prompt.  Raises ModelError if it cut the prompt."""
+        text = prompt.system + prompt.user
+        meter = self._meter(endpoint)
+        if meter.is_cut(text, count):
+            raise ModelError(
+                Failure.CONTEXT_OVERFLOW,
+                f"the server read {count} tokens of a longer prompt: raise its context to "
+                "llm.context_tokens (Ollama: OLLAMA_CONTEXT_LENGTH)",
+            )
+        self._meters[endpoint.base_url] = meter.learned(tokens.at_most(text), count)
+
     async def _ask_in_turn(self, prompt: Prompt, deadline: Deadline) -> Completion:
         failure = ModelError(Failure.MODEL_UNAVAILABLE, "no model server is running")
         for endpoint in self._endpoints():
             try:
-                return await self._ask_one(endpoint, prompt, deadline)
+                completion = await self._ask_one(endpoint, prompt, deadline)
+                if prompt.form is not AnswerForm.LABEL:
+                    self._weigh(endpoint, prompt, completion.tokens_in)
+                return completion
             except ModelError as error:
                 failure = error
                 if error.code is not Failure.MODEL_UNAVAILABLE:
@@ -291,8 +363,10 @@ def _response_format(categories: Sequence[str]) -> dict[str, Any]:
 
 # --- The builtin model ----------------------------------------------------------------------
 
-LABELS = ("none", "phishing", "scam", "malware", "marketing")
-"""The builtin model's answers; each is one token of its vocabulary, written <|name|>."""
+LABELS = {
+    f"<|{name}|>": name for name in ("none", "phishing", "scam", "malware", "marketing")
+}
+"""The builtin model's answers, each one token of its vocabulary; ` none` is another, of text."""
 
 
 # One token; the probabilities of the other labels come with it.
@@ -301,5 +375,6 @@ _LABEL_OPTIONS: Mapping[str, Any] = {"max_tokens": 1, "logprobs": True, "top_log
 
 def _label_probabilities(entries: Iterable[Any]) -> dict[str, float]:
     """Label to probability, of those of the likeliest tokens that are labels."""
-    shares = {str(entry.token).strip("<|> "): math.exp(entry.logprob) for entry in entries}
-    return {name: share for name, share in shares.items() if name in LABELS}
+    return {
+        LABELS[entry.token]: math.exp(entry.logprob) for entry in entries if entry.token in LABELS
+    }

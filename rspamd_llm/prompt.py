@@ -1,20 +1,22 @@
 """Facts + Mail -> Prompt, within a budget.
 
-The wording of everything a model reads is here and in prompts/.  What may not live here: asking
-the model (llm.py) and finding facts (facts.py).  Two profiles: `instruct` for models that follow
-instructions, `compact` for the builtin one, which was trained on exactly the text that `compact`
-returns: a change to it calls for a new training (script/train).
+The wording of what a model that follows instructions reads is here and in prompts/.  What may not
+live here: asking the model (llm.py), finding facts (facts.py), the builtin model's form
+(compact.py), and what makes untrusted text safe (fence.py).
+
+Everything that its sender chose stands inside the fence, defused; outside stand our words, numbers
+and names of domains.
 """
 
 from __future__ import annotations
 
 import hashlib
-import string
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
+from rspamd_llm import fence, redact, spelling, tokens
 from rspamd_llm.domain import (
     NO_CATEGORY,
     AnswerForm,
@@ -23,18 +25,18 @@ from rspamd_llm.domain import (
     Flag,
     Link,
     Mail,
+    Message,
     Prompt,
 )
 
-COMPACT_LIMIT = 1_400
-"""UTF-8 bytes of a compact prompt.  A token is at least a byte, so with its few special tokens it
-always fits the 2,048 tokens that the engine gives the builtin model for each slot."""
-
-COMPACT_PARTS = ("none", "phishing", "scam", "malware", "marketing")
-"""The builtin model's answers."""
-
 LINKS_SHOWN = 8
 FILES_SHOWN = 6
+HIDDEN_SHOWN = 600
+"""Characters of hidden text: enough to see what it is for."""
+QUOTED_SHOWN = 1_500
+"""Characters of a quoted mail: it explains the mail, and is not what is judged."""
+EXCERPT = 1_000
+"""Characters of text with `prompt.content = "excerpt"`."""
 
 _MEANINGS: Mapping[str, str] = {
     "phishing": "wants credentials, codes or payment data under a false name",
@@ -44,17 +46,33 @@ _MEANINGS: Mapping[str, str] = {
     NO_CATEGORY: "wanted mail, or unwanted mail of another kind",
 }
 
-_SENTENCES: Mapping[Flag, str] = {
+SENTENCES: Mapping[Flag, str] = {
     Flag.NAME_HAS_ADDRESS: "the sender's name contains an address of another domain",
+    Flag.BRAND_ELSEWHERE: "a well-known name stands there, the domain is not its own",
+    Flag.SENDER_LOOKALIKE: "the sender's domain looks like another",
+    Flag.LINK_LOOKALIKE: "a link's domain looks like another",
     Flag.REPLY_ELSEWHERE: "replies go to another domain than the sender's",
     Flag.LINK_MISMATCH: "a link shows one domain and leads to another",
     Flag.LINK_ADDRESS: "a link leads to a bare IP address",
     Flag.LINK_PUNYCODE: "a link's host name uses an international spelling",
+    Flag.LINK_MIXED_SCRIPT: "a link's host name mixes alphabets",
     Flag.LINK_CREDENTIALS: "a link hides its host behind login data",
+    Flag.LINK_SHORTENER: "a link goes through a shortener",
+    Flag.LINK_REDIRECT: "a link goes through another site's redirect",
     Flag.LINKS_ELSEWHERE: "no link leads to the sender's domain",
     Flag.ATTACHMENT_RUNS: "an attachment can run code",
+    Flag.ATTACHMENT_MACROS: "an attachment contains macros",
+    Flag.ATTACHMENT_ENCRYPTED: "an attachment is encrypted, so that scanners cannot look into it",
+    Flag.ATTACHMENT_MISNAMED: "an attachment is of another kind than its name says",
+    Flag.ATTACHMENT_BOMB: "an attachment claims to unpack to far more than its size",
     Flag.ATTACHMENT_ARCHIVE: "an attachment is an archive",
     Flag.ATTACHMENT_PAGE: "an attachment is a web page",
+    Flag.TEXT_HIDDEN: "text is hidden from the reader",
+    Flag.SPELLING_EVADES: "words are spelled to evade filters",
+    Flag.PARTS_DIFFER: "the plain text says something else than the formatted one",
+    Flag.IMAGE_ONLY: "the mail is images and little text",
+    Flag.ADDRESSES_MODEL: "text speaks to an assistant or a filter",
+    Flag.DATE_OFF: "the date is far from now",
     Flag.ENVELOPE_ELSEWHERE: "the envelope sender is of another domain than the From address",
     Flag.SENDER_MISSING: "there is no sender address",
     Flag.RECIPIENTS_HIDDEN: "no recipient is named in To or Cc",
@@ -64,12 +82,14 @@ _SENTENCES: Mapping[Flag, str] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Instructions:
-    """The fixed text of the `instruct` profile and what is derived from it."""
+    """The fixed text of the `instruct` profile, and what of a mail may be shown."""
 
     system: str
     categories: tuple[str, ...]
-    mail_tokens: int
-    """What facts and mail together may cost, by `tokens_at_most`."""
+    room: int
+    """What facts and mail together may cost, by `tokens.at_most`."""
+    content: str = "full"
+    redact: bool = False
 
     @property
     def id(self) -> str:
@@ -77,8 +97,18 @@ class Instructions:
         return hashlib.sha256(self.system.encode()).hexdigest()[:8]
 
 
+ROOM_LEAST = 400
+"""Below this there is room for the facts but for no text worth judging."""
+
+
 def load_instructions(
-    *, file: str, categories: tuple[str, ...], context_tokens: int, max_output_tokens: int
+    *,
+    file: str,
+    categories: tuple[str, ...],
+    context_tokens: int,
+    max_output_tokens: int,
+    content: str = "full",
+    redact: bool = False,
 ) -> Instructions:
     """The instructions from `file`, or the package's own where it is empty.
 
@@ -94,9 +124,9 @@ def load_instructions(
     meanings = "\n".join(f"{name}: {_MEANINGS[name]}" for name in names if name in _MEANINGS)
     system = text.replace("{categories}", ", ".join(f'"{name}"' for name in names))
     system = system.replace("{meanings}", meanings).strip()
-    left = context_tokens - max_output_tokens - tokens_at_most(system) - CHAT_TOKENS
-    if left < MAIL_TOKENS_LEAST:
-        least = context_tokens - left + MAIL_TOKENS_LEAST
+    room = context_tokens - max_output_tokens - tokens.at_most(system) - tokens.CHAT
+    if room < ROOM_LEAST:
+        least = context_tokens - room + ROOM_LEAST
         raise ConfigError(
             (
                 f"llm.context_tokens: {context_tokens} cannot hold the instructions, an answer of "
@@ -104,43 +134,33 @@ def load_instructions(
                 f"to {least} or more, or llm.max_output_tokens lower",
             )
         )
-    return Instructions(system=system, categories=categories, mail_tokens=left)
+    return Instructions(
+        system=system, categories=categories, room=room, content=content, redact=redact
+    )
 
 
-CHAT_TOKENS = 64
-"""Tokens that a chat template adds around two messages; the known ones need fewer than 40."""
+def instruct(
+    message: Message,
+    mail: Mail,
+    facts: Facts,
+    instructions: Instructions,
+    *,
+    mark: str,
+    room: int | None = None,
+) -> Prompt:
+    """The prompt for a model that follows instructions: fixed text, facts, and the mail last.
 
-MAIL_TOKENS_LEAST = 400
-"""Below this there is room for the facts but for no text worth judging."""
-
-
-_CHEAP = (string.ascii_letters + string.whitespace).encode()
-
-
-def tokens_at_most(text: str) -> int:
-    """A bound from above for the tokens of a text in the vocabularies of common models.
-
-    ASCII letters and blanks run to 4 a token in prose and seldom below 2.5; digits and signs are
-    often a token each; other letters about one each; what is outside the BMP up to 4.
+    `room` is what facts and mail may cost, where that is less than the instructions leave.
     """
-    plain = text.encode("ascii", "ignore")
-    signs = len(plain.translate(None, _CHEAP))
-    foreign = len(text) - len(plain)
-    beyond_bmp = len(text.encode("utf-16-le", "surrogatepass")) // 2 - len(text)
-    cost = 0.4 * (len(plain) - signs) + signs + 1.2 * (foreign - beyond_bmp) + 4.0 * beyond_bmp
-    return int(cost) + 1
-
-
-def instruct(mail: Mail, facts: Facts, instructions: Instructions) -> Prompt:
-    """The prompt for a model that follows instructions: fixed text, facts, and the mail last."""
-    budget = instructions.mail_tokens
-    lines = "\n".join(_fact_lines(mail, facts))
-    # Facts quote the mail: however long a sender makes them, there is room for its text, and the
-    # line that calls it untrusted stands.
-    head = "FACTS (from the scanner)\n" + _fitting(lines, budget // 2)
-    head += "\n\nMAIL (untrusted, to its end)\n"
-    head += f"Subject: {_fitting(mail.subject, budget // 8)}\nText:\n"
-    user = head + excerpt(mail.text, budget - tokens_at_most(head))
+    budget = min(instructions.room, room if room is not None else instructions.room)
+    # However long a sender makes what the facts name, there is room for the text.
+    known = "\n".join(("FACTS (from the scanner)", *_known(mail, facts)))
+    known = tokens.fitting(known, budget // 4)
+    frame = f"{known}\n\nMAIL (untrusted, between the two marks)\n{fence.fence('', mark)}"
+    inside = _inside(
+        mail, instructions, message.envelope.recipients, budget - tokens.at_most(frame)
+    )
+    user = f"{known}\n\nMAIL (untrusted, between the two marks)\n{fence.fence(inside, mark)}"
     return Prompt(
         system=instructions.system,
         user=user,
@@ -150,36 +170,12 @@ def instruct(mail: Mail, facts: Facts, instructions: Instructions) -> Prompt:
     )
 
 
-def excerpt(text: str, tokens: int) -> str:
-    """The text, or two thirds from its head and a third from its tail, within the budget."""
-    if tokens_at_most(text) <= tokens:
-        return text
-    mark = "\n[...]\n"
-    room = tokens - tokens_at_most(mark)
-    if room <= 0:
-        return ""
-    head = _fitting(text, room * 2 // 3)
-    tail = _fitting(text[len(head) :][::-1], room // 3)[::-1]
-    return head + mark + tail
+# --- What we say ----------------------------------------------------------------------------
 
 
-def _fitting(text: str, tokens: int) -> str:
-    """The longest head of the text that costs at most so many tokens, found by bisection."""
-    if tokens_at_most(text[: tokens * 3]) <= tokens:
-        return text[: tokens * 3]
-    low, high = 0, min(len(text), tokens * 3)  # no sign costs less than a third of a token
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if tokens_at_most(text[:middle]) <= tokens else (low, middle - 1)
-    return text[:low]
-
-
-def _fact_lines(mail: Mail, facts: Facts) -> list[str]:
-    """The facts as labelled lines.  Recipients are counted, never named."""
-    name = f'"{mail.from_name}" ' if mail.from_name else ""
-    lines = [f"Sender: {name}<{mail.from_address}>" if mail.from_address else "Sender: none given"]
-    if facts.sender_domain:
-        lines.append(f"Sender's registered domain: {facts.sender_domain}")
+def _known(mail: Mail, facts: Facts) -> list[str]:
+    """Our own lines: numbers, domains, findings.  Nothing here is the sender's prose."""
+    lines = [f"Sender's registered domain: {facts.sender_domain or 'none'}"]
     if facts.envelope_domain and facts.envelope_domain != facts.sender_domain:
         lines.append(f"Envelope sender's domain: {facts.envelope_domain}")
     if facts.reply_domains:
@@ -200,87 +196,104 @@ def _fact_lines(mail: Mail, facts: Facts) -> list[str]:
     ]
     if claims:
         lines.append(f"The header claims: {', '.join(claims)} (not checked)")
-    lines.append(f"Links: {len(mail.links)}" + (" to " if facts.link_domains else ""))
-    lines[-1] += ", ".join(facts.link_domains[:LINKS_SHOWN])
-    lines += [f"- {_shown(link)}" for link in mail.links[:LINKS_SHOWN]]
-    if mail.attachments:
-        files = (f"{f.name[:60] or 'unnamed'} ({f.type}, {f.size} bytes)" for f in mail.attachments)
-        lines.append(f"Attachments: {'; '.join(list(files)[:FILES_SHOWN])}")
+    if mail.links:
+        domains = ", ".join(facts.link_domains[:LINKS_SHOWN]) or "no domain"
+        lines.append(f"Links: {len(mail.links)}, to {domains}")
+    if mail.images:
+        lines.append(f"Images: {mail.images}")
+    if mail.quoted:
+        lines.append("Another mail is quoted: a forward or a report")
     lines += [
-        f"Noticed: {_SENTENCES[finding.flag]}" + (f" ({finding.detail})" if finding.detail else "")
+        f"Noticed: {SENTENCES[finding.flag]}" + (f" ({finding.detail})" if finding.detail else "")
         for finding in facts.findings
     ]
     lines += [f"Reading: {defect}" for defect in mail.defects]
+    return [fence.defuse(line) for line in lines]
+
+
+# --- What the sender says -------------------------------------------------------------------
+
+
+def _inside(mail: Mail, instructions: Instructions, recipients: tuple[str, ...], room: int) -> str:
+    """All of the sender's words, within `room`: first what is short, then the text."""
+    hide = redact.hiding(recipients, everything=instructions.redact)
+    head = "\n".join(_safe(line, hide) for line in _head(mail, links=_full(instructions)))
+    head = tokens.fitting(head, room // 2)
+    if not _full(instructions):
+        return head
+    tail = tokens.fitting("\n".join(_safe(line, hide) for line in _beside(mail)), room // 4)
+    left = room - tokens.at_most(head) - tokens.at_most(tail) - 8
+    # Only the reader's own text is undone: a domain must stay as it is.
+    text = _safe(spelling.undo(mail.text[: left * 6]).text, hide)
+    if instructions.content == "excerpt":
+        text = sampled(text, min(left, tokens.at_most(text[:EXCERPT])))
+    return f"{head}\nText:\n{sampled(text, left)}" + (f"\n{tail}" if tail else "")
+
+
+def _full(instructions: Instructions) -> bool:
+    return instructions.content != "metadata"
+
+
+def _safe(text: str, hide: redact.Hiding) -> str:
+    return fence.defuse(hide(text))
+
+
+def _head(mail: Mail, *, links: bool) -> list[str]:
+    name = f'"{mail.from_name}" ' if mail.from_name else ""
+    lines = [f"From: {name}({mail.from_address or 'no address'})"]
+    if mail.reply_to:
+        lines.append(f"Reply-To: {', '.join(mail.reply_to[:3])}")
+    lines.append(f"Subject: {spelling.undo(mail.subject).text}")
+    for file in mail.attachments[:FILES_SHOWN]:
+        kind = file.found or file.type
+        inside = f", holds {', '.join(file.members[:4])}" if file.members else ""
+        lines.append(
+            f"Attachment: {file.name[:80] or 'unnamed'} ({kind}, {file.size} bytes{inside})"
+        )
+    if links:
+        lines += [f"Link: {_shown(link)}" for link in _first_links(mail)]
+        lines += [
+            f"Link in a file: {target[:120]}" for f in mail.attachments for target in f.links[:2]
+        ]
     return lines
+
+
+def _first_links(mail: Mail) -> list[Link]:
+    """Buttons first, then in reading order: what the reader is to press."""
+    return sorted(mail.links, key=lambda link: not link.is_button)[:LINKS_SHOWN]
 
 
 def _shown(link: Link) -> str:
     text = " ".join(link.text.split())[:60]
     target = " ".join(link.target.split())[:120]
-    return f'"{text}" -> {target}' if text else target
+    button = "button " if link.is_button else ""
+    return f'{button}"{text}" to {target}' if text else target
 
 
-# --- The compact profile --------------------------------------------------------------------
-
-_COMPACT_TEMPLATE = "from|to|facts|links|files|subject|text"
-
-
-def compact_prompt(mail: Mail, facts: Facts, categories: tuple[str, ...]) -> Prompt:
-    """The prompt for the builtin model, which answers with one of COMPACT_PARTS."""
-    return Prompt(
-        system="",
-        user=compact(mail, facts),
-        form=AnswerForm.LABEL,
-        categories=categories,
-        id=hashlib.sha256(_COMPACT_TEMPLATE.encode()).hexdigest()[:8],
-    )
+def _beside(mail: Mail) -> list[str]:
+    """What is not the mail's text: quoted mail, images' texts, what is hidden."""
+    lines = []
+    for quoted in mail.quoted[:2]:
+        lines.append(f"Quoted mail, from {quoted.from_address}, subject {quoted.subject}:")
+        lines.append(quoted.text[:QUOTED_SHOWN])
+    if mail.alts:
+        lines.append(f"Images' texts: {' | '.join(mail.alts[:6])}")
+    if mail.hidden:
+        ways = ", ".join(way.value for way in mail.hidings)
+        lines.append(f"Hidden from the reader ({ways}): {mail.hidden[:HIDDEN_SHOWN]}")
+    return lines
 
 
-def compact(mail: Mail, facts: Facts) -> str:
-    """Facts and an excerpt in the form the builtin model was trained on, at most COMPACT_LIMIT.
-
-    Signs that could spell a special token of the model's are replaced.
-    """
-    marks = [finding.flag.value for finding in facts.findings if finding.flag in _COMPACT_FLAGS]
-    claims = (("list", mail.listed), ("reply", mail.reply), ("automatic", mail.automatic))
-    marks += [name for name, holds in claims if holds]
-    parts = [
-        f"from: {mail.from_name[:60]} ({mail.from_address[:80]})",
-        f"to: {'none' if mail.to_count == 0 else 'one' if mail.to_count == 1 else 'many'}",
-        f"facts: {' '.join(marks)}",
-        f"links: {len(mail.links)} {' '.join(d[:40] for d in facts.link_domains[:4])}",
-        f"files: {' '.join(file.name[-30:] for file in mail.attachments[:3])}",
-        f"subject: {mail.subject[:150]}",
-        f"text: {' '.join((mail.plain or mail.text)[: COMPACT_LIMIT * 2].split())}",
-    ]
-    text = "\n".join(parts).translate(_DEFUSED)
-    return text.encode("utf-8")[:COMPACT_LIMIT].decode("utf-8", "ignore")
-
-
-_DEFUSED = str.maketrans("<>|[]", "()/()")
-
-_COMPACT_FLAGS = frozenset(
-    (
-        Flag.NAME_HAS_ADDRESS,
-        Flag.REPLY_ELSEWHERE,
-        Flag.LINK_MISMATCH,
-        Flag.LINK_ADDRESS,
-        Flag.LINK_PUNYCODE,
-        Flag.LINK_CREDENTIALS,
-        Flag.LINKS_ELSEWHERE,
-        Flag.ATTACHMENT_RUNS,
-        Flag.ATTACHMENT_ARCHIVE,
-        Flag.ATTACHMENT_PAGE,
-        Flag.SENDER_MISSING,
-        Flag.RECIPIENTS_HIDDEN,
-    )
-)
-"""The flags that the builtin model has learned."""
-
-
-def strongest_facts(facts: Facts) -> str:
-    """A sentence of the facts that weigh most, for a model that writes none; it says so."""
-    order = list(Flag)
-    ranked = sorted(facts.findings, key=lambda finding: order.index(finding.flag))
-    shown = [_SENTENCES[f.flag] for f in ranked if f.flag in _COMPACT_FLAGS][:2]
-    return f"Put together from facts: {'; '.join(shown) or 'nothing stands out'}"
+def sampled(text: str, room: int) -> str:
+    """The text, or its head (half), middle (a quarter) and tail (a quarter), within `room`."""
+    if tokens.at_most(text) <= room:
+        return text
+    gap = "\n[...]\n"
+    left = room - 2 * tokens.at_most(gap)
+    if left <= 0:
+        return ""
+    head = tokens.fitting(text, left // 2)
+    tail = tokens.fitting(text[len(head) :][::-1], left // 4)[::-1]
+    between = text[len(head) : len(text) - len(tail)]
+    middle = tokens.fitting(between[len(between) * 2 // 5 :], left // 4)
+    return head + gap + middle + gap + tail

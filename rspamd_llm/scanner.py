@@ -13,16 +13,19 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Protocol
 
 from rspamd_llm import facts as facts_of
 from rspamd_llm import gate as gates
+from rspamd_llm import injection
 from rspamd_llm import verdict as verdicts
 from rspamd_llm.domain import (
     Completion,
     Deadline,
     Facts,
     Failure,
+    Flag,
     Mail,
     Message,
     ModelError,
@@ -39,11 +42,18 @@ READERS = 4
 """Threads that read mail.  Reading holds the interpreter: more would not be faster, and one that
 reads for long shall not stand in every other's way."""
 
+FITTINGS = 4
+"""Tries to make a prompt fit.  Each takes what the last count says, so that two are common."""
+
 _log = logging.getLogger(__name__)
 
 
 class Asker(Protocol):
     """Who asks the model."""
+
+    async def excess(self, prompt: Prompt, deadline: Deadline) -> float:
+        """What the prompt takes of the context, as a share of what it may; above 1 is too much."""
+        ...
 
     async def ask(self, prompt: Prompt, deadline: Deadline) -> Completion:
         """The model's answer.  Raises ModelError."""
@@ -54,7 +64,9 @@ class Asker(Protocol):
 class Profile:
     """How a mail is put to the model in use, and what stands for its sentence if it has none."""
 
-    prompt: Callable[[Mail, Facts], Prompt]
+    prompt: Callable[[Message, Mail, Facts, int | None], Prompt]
+    """The prompt that costs at most so many tokens by our bound; None for all that it may."""
+    room: int
     fallback_reason: Callable[[Facts], str]
 
 
@@ -164,7 +176,9 @@ class Scanner:
             brief = await asyncio.wait_for(reading, deadline.left())
         if brief is None:
             return Skipped(Skip.NO_TEXT)
-        progress.facts, progress.prompt = brief
+        mail, progress.facts = brief
+        with progress.stage("prompt"):
+            progress.prompt = await self._fitted(message, mail, progress.facts, deadline)
         with progress.stage("model"):
             # The asker keeps the deadline itself; a scan keeps it whatever an asker does.
             async with asyncio.timeout(deadline.left()):
@@ -178,12 +192,26 @@ class Scanner:
             seconds=time.monotonic() - began,
             tokens_in=completion.tokens_in,
             tokens_out=completion.tokens_out,
+            injection=progress.facts.has(Flag.ADDRESSES_MODEL),
         )
 
-    def _brief(self, message: Message) -> tuple[Facts, Prompt] | None:
-        """A message's facts and prompt; None where there is nothing to judge."""
+    def _brief(self, message: Message) -> tuple[Mail, Facts] | None:
+        """A message read, and its facts; None where there is nothing to judge."""
         mail = self._read(message)
         if gates.is_empty(mail):
             return None
-        facts = facts_of.gather(message, mail)
-        return facts, self._profile.prompt(mail, facts)
+        now = datetime.now(UTC)
+        return mail, injection.noted(facts_of.gather(message, mail, now=now), mail)
+
+    async def _fitted(
+        self, message: Message, mail: Mail, facts: Facts, deadline: Deadline
+    ) -> Prompt:
+        """The prompt, made shorter until it fits the context by the best count there is."""
+        room = self._profile.room
+        for _ in range(FITTINGS):
+            prompt = self._profile.prompt(message, mail, facts, room)
+            excess = await self._asker.excess(prompt, deadline)
+            if excess <= 1.0:
+                return prompt
+            room = int(room * 0.95 / excess)
+        raise ModelError(Failure.CONTEXT_OVERFLOW, "the prompt does not fit the context")

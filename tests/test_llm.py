@@ -39,7 +39,11 @@ def stub() -> Iterator[StubModel]:
 async def client(*endpoints: str | Endpoint, concurrency: int = 4) -> AsyncIterator[ModelClient]:
     known = tuple(Endpoint(each) if isinstance(each, str) else each for each in endpoints)
     made = ModelClient(
-        model="m", endpoints=lambda: known, concurrency=concurrency, max_output_tokens=123
+        model="m",
+        endpoints=lambda: known,
+        concurrency=concurrency,
+        max_output_tokens=123,
+        context_tokens=4_096,
     )
     try:
         yield made

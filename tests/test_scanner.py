@@ -49,6 +49,10 @@ class FakeAsker:
     waits: bool = False
     prompts: list[Prompt] = field(default_factory=list)
     cancelled: int = 0
+    excesses: list[float] = field(default_factory=list)
+
+    async def excess(self, _prompt: Prompt, _deadline: Deadline) -> float:
+        return self.excesses.pop(0) if self.excesses else 0.5
 
     async def ask(self, prompt: Prompt, deadline: Deadline) -> Completion:
         self.prompts.append(prompt)
@@ -75,8 +79,8 @@ def message(text: str = "Hello", **envelope: Any) -> Message:
 EMPTY = Message(envelope=Envelope(), data=b"From: a@b.example\r\n\r\n", size=21)
 
 
-def fake_prompt(mail: Mail, facts: Facts) -> Prompt:
-    user = f"{facts.sender_domain} {mail.text}"
+def fake_prompt(_message: Message, mail: Mail, facts: Facts, room: int | None) -> Prompt:
+    user = f"{facts.sender_domain} {mail.text[:room]}"
     return Prompt(system="s", user=user, form=AnswerForm.JSON, categories=("scam",), id="00000000")
 
 
@@ -88,13 +92,13 @@ def scanner(
     asker: FakeAsker,
     *,
     read: Callable[[Message], Mail] = read,
-    prompt: Callable[[Mail, Facts], Prompt] = fake_prompt,
+    prompt: Callable[[Message, Mail, Facts, int | None], Prompt] = fake_prompt,
     max_in_flight: int = 10,
 ) -> Scanner:
     return Scanner(
         gate=Gate(skip_authenticated=True, skip_networks=(), max_size=10_000, sample=1.0),
         read=read,
-        profile=Profile(prompt=prompt, fallback_reason=lambda _facts: ""),
+        profile=Profile(prompt=prompt, room=1_000, fallback_reason=lambda _facts: ""),
         asker=asker,
         model="m",
         max_in_flight=max_in_flight,
@@ -123,7 +127,7 @@ class TestOutcomes:
         assert done.outcome.verdict == Verdict(score=0.9, category="scam", reason="r")
         assert (done.outcome.model, done.outcome.prompt_id) == ("m", "00000000")
         assert (done.outcome.tokens_in, done.outcome.tokens_out) == (7, 3)
-        assert set(done.stages) == {"read", "model"}
+        assert set(done.stages) == {"read", "prompt", "model"}
         assert done.facts is not None
         assert done.facts.sender_domain == "b.example"
         assert done.prompt == asker.prompts[0]
@@ -160,7 +164,7 @@ class TestOutcomes:
         assert done.outcome == Unscored(code, "cause")
         assert done.prompt is not None
         assert done.completion is None
-        assert set(done.stages) == {"read", "model"}
+        assert set(done.stages) == {"read", "prompt", "model"}
 
     def test_an_answer_that_is_no_verdict(self) -> None:
         odd = Completion(text="I cannot judge this mail.")
