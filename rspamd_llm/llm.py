@@ -291,8 +291,8 @@ def _response_format(categories: Sequence[str]) -> dict[str, Any]:
 
 # --- The builtin model ----------------------------------------------------------------------
 
-LABELS = ("none", "phishing", "scam", "malware", "marketing")
-"""The builtin model's answers; each is one token of its vocabulary, written <|name|>."""
+LABELS = {f"<|{name}|>": name for name in ("none", "phishing", "scam", "malware", "marketing")}
+"""The builtin model's answers, each one token of its vocabulary; ` none` is another, of text."""
 
 
 # One token; the probabilities of the other labels come with it.
@@ -301,5 +301,6 @@ _LABEL_OPTIONS: Mapping[str, Any] = {"max_tokens": 1, "logprobs": True, "top_log
 
 def _label_probabilities(entries: Iterable[Any]) -> dict[str, float]:
     """Label to probability, of those of the likeliest tokens that are labels."""
-    shares = {str(entry.token).strip("<|> "): math.exp(entry.logprob) for entry in entries}
-    return {name: share for name, share in shares.items() if name in LABELS}
+    return {
+        LABELS[entry.token]: math.exp(entry.logprob) for entry in entries if entry.token in LABELS
+    }
