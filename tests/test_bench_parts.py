@@ -369,21 +369,13 @@ def stub(shared_stub: StubModel) -> StubModel:
     return shared_stub
 
 
-def eventually(holds: Callable[[], bool]) -> None:
-    """Waits for what another thread is about to do; fails where it never does."""
-    until = time.monotonic() + 10
-    while not holds():
-        assert time.monotonic() < until
-        time.sleep(0.01)
-
-
 def test_a_good_answer_is_a_completion(stub: StubModel) -> None:
     status, body = ask(stub, seed=7)
     assert status == 200
     assert json.loads(body["choices"][0]["message"]["content"])["score"] == 0.97
     assert body["choices"][0]["finish_reason"] == "stop"
     assert (stub.calls, stub.cancelled) == (1, 0)
-    eventually(lambda: stub.active == 0)  # the stub is done a moment after we have the answer
+    wait_for(lambda: stub.active == 0)  # the stub is done a moment after we have the answer
     assert stub.requests[0].body["seed"] == 7
 
 
