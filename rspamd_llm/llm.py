@@ -363,9 +363,7 @@ def _response_format(categories: Sequence[str]) -> dict[str, Any]:
 
 # --- The builtin model ----------------------------------------------------------------------
 
-LABELS = {
-    f"<|{name}|>": name for name in ("none", "phishing", "scam", "malware", "marketing")
-}
+LABELS = {f"<|{name}|>": name for name in ("none", "phishing", "scam", "malware", "marketing")}
 """The builtin model's answers, each one token of its vocabulary; ` none` is another, of text."""
 
 

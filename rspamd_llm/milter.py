@@ -147,16 +147,17 @@ class Session(Milter.Base):
             )
         return int(Milter.CONTINUE)
 
-    # Connect, HELO and header are answered, not declared @noreply: pymilter decodes host names and
-    # header names as strict UTF-8 before our code runs, and answers CONTINUE when that fails.  An
-    # answer that the MTA does not expect would put the two out of step.
+    # pymilter decodes host names and header names as strict UTF-8 before our code runs, and answers
+    # CONTINUE where that fails.  libmilter keeps that answer back where none was negotiated.
 
+    @Milter.noreply
     def connect(self, hostname: str, _family: int, hostaddr: Any) -> int:
         """Keeps the client's name and address; a unix client has none."""
         self._client_name = hostname
         self._client_address = str(hostaddr[0]) if isinstance(hostaddr, tuple) else ""
         return int(Milter.CONTINUE)
 
+    @Milter.noreply
     def hello(self, hostname: str) -> int:
         """Keeps the HELO name."""
         self._helo = hostname
@@ -183,6 +184,7 @@ class Session(Milter.Base):
                 self._message.recipients.append(recipient)
         return int(Milter.CONTINUE)
 
+    @Milter.noreply
     @Milter.decode("bytes")
     def header(self, name: str, value: bytes) -> int:
         """Keeps the header's bytes; of those of ours only the name, which is to be deleted."""
