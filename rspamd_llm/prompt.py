@@ -217,8 +217,9 @@ def _known(mail: Mail, facts: Facts) -> list[str]:
 def _inside(mail: Mail, instructions: Instructions, recipients: tuple[str, ...], room: int) -> str:
     """All of the sender's words, within `room`: first what is short, then the text."""
     hide = redact.hiding(recipients, everything=instructions.redact)
-    head = "\n".join(_safe(line, hide) for line in _head(mail, links=_full(instructions)))
-    head = tokens.fitting(head, room // 2)
+    lines = [_safe(line, hide) for line in _head(mail, links=_full(instructions))]
+    # However long a name or a subject, none of the other lines goes for it.
+    head = tokens.fitting("\n".join(tokens.fitting(line, room // 8) for line in lines), room // 2)
     if not _full(instructions):
         return head
     tail = tokens.fitting("\n".join(_safe(line, hide) for line in _beside(mail)), room // 4)

@@ -59,7 +59,6 @@ class TestCompact:
 
     def test_its_sentence_tells_the_two_strongest_facts_and_that_they_are_facts(self) -> None:
         told = compact.strongest_facts(KNOWN)
-        assert told.endswith(
-            "a link shows one domain and leads to another; no link leads to the sender's domain"
-        )
+        assert told.startswith("Put together from facts: a link shows one domain and leads to")
+        assert told.count(";") == 1
         assert compact.strongest_facts(Facts()).endswith("nothing stands out")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import email
 import email.policy
 import hashlib
@@ -133,6 +134,11 @@ class TestAdded:
                 ("X-GPT-Model", "gemma3:12b; prompt=9f3c2a11; seconds=1.84; cache=miss"),
             )
         )
+
+    def test_a_mail_that_speaks_to_a_model(self) -> None:
+        told = dataclasses.replace(scored(), injection=True)
+        assert added(told)["X-GPT-Status"] == "scored; injection"
+        assert signed(told) == signed(scored()), "a fact for people; the verdict is what it was"
 
     @pytest.mark.parametrize("code", [code for code in Skip if code is not Skip.AUTHENTICATED])
     def test_skipped(self, code: Skip) -> None:

@@ -16,8 +16,10 @@ import pytest
 
 from bench.stubanswers import GOOD, Behaviour
 from bench.stubmodel import StubModel
-from rspamd_llm import llm
+from rspamd_llm import engine as engines
+from rspamd_llm import llm, tokens
 from rspamd_llm.domain import AnswerForm, Completion, Deadline, Failure, ModelError, Prompt
+from rspamd_llm.engine import Engine
 from rspamd_llm.llm import Endpoint, ModelClient
 
 LONG = 30.0
@@ -541,3 +543,71 @@ class TestModels:
             self.models(Endpoint(closed_port(), "sk-SECRET"))
         assert caught.value.code is Failure.MODEL_UNAVAILABLE
         assert "SECRET" not in f"{caught.value!r} {caught.value.__cause__!r}"
+
+
+def json_prompt(user: str) -> Prompt:
+    return Prompt(
+        system="the rules", user=user, form=AnswerForm.JSON, categories=("scam",), id="00000000"
+    )
+
+
+class TestContext:
+    """No prompt is longer than the context, and a server that cuts one is noticed."""
+
+    @staticmethod
+    def excess(url: str, prompt: Prompt, times: int = 1) -> float:
+        async def work() -> float:
+            async with client(url) as made:
+                for _ in range(times - 1):
+                    await made.ask(PROMPT, Deadline.after(LONG))
+                return await made.excess(prompt, Deadline.after(LONG))
+
+        return asyncio.run(work())
+
+    def test_a_short_prompt_is_not_counted(self, stub: StubModel) -> None:
+        assert 0 < self.excess(stub.base_url, PROMPT) < 0.1
+
+    def test_a_label_prompt_is_bounded_by_its_form(self) -> None:
+        assert self.excess("http://127.0.0.1:1/v1", LABEL) == 0.0
+
+    def test_without_a_tokeniser_our_bound_counts(self, stub: StubModel) -> None:
+        long = json_prompt("a1" * 5_000)
+        assert self.excess(stub.base_url, long) > 1.0
+        assert self.excess("http://127.0.0.1:1/v1", long) > 1.0
+
+    def test_a_server_that_counts_more_teaches_it(self, stub: StubModel) -> None:
+        middle = json_prompt("word " * 1_500)
+        before = self.excess(stub.base_url, middle)
+        stub.set(Behaviour(prompt_tokens=40))  # for PROMPT, of which our bound says 8
+        assert self.excess(stub.base_url, middle, times=2) > 2 * before
+
+    def test_llama_cpp_counts_exactly(self) -> None:
+        """Its own tokeniser is asked: repeated words cost it less than our bound says."""
+
+        async def work() -> tuple[float, float]:
+            engine = Engine(engines.plan(model="builtin", context_tokens=2_048, slots=1, threads=1))
+            await engine.start()
+            try:
+                (endpoint,) = engine.endpoints()
+                async with client(endpoint) as made:
+                    prompt = json_prompt("please click here to confirm your account " * 200)
+                    counted = await made.excess(prompt, Deadline.after(LONG))
+                bound = tokens.at_most(prompt.system + prompt.user)
+                return counted, bound / (4_096 - 123 - tokens.CHAT)
+            finally:
+                await engine.stop()
+
+        counted, bound = asyncio.run(work())
+        assert 0 < counted < bound
+
+    def test_a_prompt_that_was_cut_gives_no_verdict(self, stub: StubModel) -> None:
+        stub.set(Behaviour(prompt_tokens=1_100))
+        with pytest.raises(ModelError) as caught:
+            ask(stub.base_url, prompt=json_prompt("word " * 2_500))
+        assert caught.value.code is Failure.CONTEXT_OVERFLOW
+        assert "OLLAMA_CONTEXT_LENGTH" in str(caught.value)
+
+    @pytest.mark.parametrize("count", [0, 12, 2_400])
+    def test_an_unknown_or_a_whole_count_is_no_cut(self, stub: StubModel, count: int) -> None:
+        stub.set(Behaviour(prompt_tokens=count))
+        assert ask(stub.base_url, prompt=json_prompt("word " * 2_500)).text == GOOD

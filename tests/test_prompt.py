@@ -18,7 +18,6 @@ from rspamd_llm.domain import (
     ConfigError,
     Envelope,
     Facts,
-    Finding,
     Flag,
     Hiding,
     Hop,
@@ -230,7 +229,13 @@ class TestInstruct:
             text="pay now " * 2_000,
         )
         _, theirs = parts(instruct(long, KNOWN, load(context=2048)).user)
-        assert " ".join(theirs).count("pay now") > 50
+        assert " ".join(theirs).count("pay now") > 40
+        assert [line.partition(":")[0] for line in theirs[:4]] == [
+            "From",
+            "Subject",
+            "Attachment",
+            "Link",
+        ]
 
 
 EVIL = (

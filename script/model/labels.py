@@ -13,7 +13,7 @@ LABELS = ("none", "phishing", "scam", "malware", "marketing")
 # (vocabulary.unreachable proves that for each file written).
 ANSWERS = tuple(f"<|{label}|>" for label in LABELS)
 
-# The special pieces are C0 control characters, which prompt.compact removes from a mail: so a
+# The special pieces are C0 control characters, which compact.compact removes from a mail: so a
 # mail that spells out "<s>" or "[INST]" only spells letters.
 BOS, EOS, UNK, ASK = "\x02", "\x03", "\x1a", "\x05"
 

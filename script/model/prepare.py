@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from rspamd_llm import facts, mail, prompt
+from rspamd_llm import compact, facts, mail
 from rspamd_llm.domain import Envelope, Message
 from script.model.labels import Sample
 
@@ -24,7 +24,7 @@ def text_of(data: bytes) -> str:
     """What the daemon would hand the model for this mail."""
     message = Message(envelope=Envelope(), data=data, size=len(data))
     read = mail.read(data)
-    return prompt.compact(read, facts.gather(message, read))
+    return compact.compact(read, facts.gather(message, read))
 
 
 def example(sample: Sample) -> Example:
