@@ -2,6 +2,9 @@
 
 Each starts the daemon with a configuration of its own and a stub model server beside it. Exit
 status 1 when a requirement is missed. Run them on a machine that does nothing else.
+
+Two more have options of their own (--help): `python -m bench reading` for what reading mail costs,
+`python -m bench injection` for whether a mail can talk the model round.
 """
 
 from __future__ import annotations
@@ -9,7 +12,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from bench import latency, memory, report, startup, throughput
+from bench import injection, latency, memory, reading, report, startup, throughput
 
 BENCHMARKS = {
     "latency": latency.run,
@@ -19,7 +22,13 @@ BENCHMARKS = {
 }
 
 
+# These measure functions, not the daemon, and read their own options.
+APART = {"reading": reading.main, "injection": injection.main}
+
+
 def main() -> int:
+    if len(sys.argv) > 1 and sys.argv[1] in APART:
+        return APART[sys.argv[1]](sys.argv[2:])
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("what", nargs="+", choices=[*BENCHMARKS, "all"])
