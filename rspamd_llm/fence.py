@@ -18,7 +18,17 @@ MARK_BYTES = 6
 # 3, Gemma, Phi, Qwen, DeepSeek with its full-width bars, Command-R, reasoning and tool marks) or
 # `[` (Mistral, GLM).  Mail text has little use for angles, so they become single quotation marks
 # (U+2039, U+203A); square brackets go only where they spell a token.
-_ANGLES = str.maketrans({"<": "\u2039", ">": "\u203a", "\uff5c": "|", "\u2581": "_"})
+_ANGLES = str.maketrans(
+    {
+        "<": "\u2039",
+        ">": "\u203a",
+        # Full-width forms, which a normalisation later on would make narrow.
+        "\uff1c": "\u2039",
+        "\uff1e": "\u203a",
+        "\uff5c": "|",
+        "\u2581": "_",
+    }
+)
 _BRACKET_TOKEN = re.compile(
     r"\[(?=\s*/?\s*(?:INST|SYS|SYSTEM|TOOL|AVAILABLE_TOOLS|MODEL_SETTINGS|THINK|ARGS|IMG|PREFIX|"
     r"MIDDLE|SUFFIX|BOS|EOS|UNK|PAD|CLS|SEP|g?MASK|s?MASK|SOP|EOP|USER|ASSISTANT)\w*\s*/?\s*\])",

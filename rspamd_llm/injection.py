@@ -11,6 +11,7 @@ import functools
 import re
 import tomllib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib import resources
 
 from rspamd_llm.domain import Facts, Finding, Flag, Mail
@@ -22,27 +23,45 @@ LOOKED_AT = 30_000
 _GAP = r"(?:\W+\w+){0,5}?\W+"
 
 
+@dataclass(frozen=True, slots=True)
+class _Sign:
+    """A sign: its pattern, and words one of which is in every text that the pattern matches."""
+
+    words: tuple[str, ...]
+    pattern: re.Pattern[str]
+
+    def stands_in(self, text: str, lowered: str) -> bool:
+        return any(word in lowered for word in self.words) and bool(self.pattern.search(text))
+
+
 @functools.cache
-def _patterns() -> Mapping[str, re.Pattern[str]]:
-    """Sign to pattern, from the package's list."""
+def _signs() -> Mapping[str, _Sign]:
+    """The signs by their names, from the package's list."""
     text = (resources.files("rspamd_llm") / "data" / "injection.toml").read_text(encoding="utf-8")
     listed = tomllib.loads(text)
-    words = {name: f"(?:{'|'.join(listed[name])})" for name in ("MODEL", "ASK")} | {"GAP": _GAP}
+    parts = {name: f"(?:{'|'.join(listed[name])})" for name in ("MODEL", "ASK")} | {"GAP": _GAP}
 
     def compiled(alternatives: list[str]) -> re.Pattern[str]:
         joined = "|".join(f"(?:{alternative})" for alternative in alternatives)
-        for name, pattern in words.items():
-            joined = joined.replace(f"{{{name}}}", pattern)
+        for name, part in parts.items():
+            joined = joined.replace(f"{{{name}}}", part)
         return re.compile(joined, re.IGNORECASE | re.MULTILINE)
 
-    return {name: compiled(alternatives) for name, alternatives in listed["signs"].items()}
+    return {
+        name: _Sign(tuple(sign["words"]), compiled(sign["patterns"]))
+        for name, sign in listed["signs"].items()
+    }
+
+
+STRONG = frozenset(("override", "turns", "fence", "task"))
+"""Signs that no honest mail needs, so that one is enough."""
 
 
 def signs(mail: Mail) -> tuple[str, ...]:
     """The names of the signs found: override, addressed, answer, turns, fence, task.
 
-    One alone of `addressed` and `answer` is what newsletters about the subject have: it takes two
-    signs, or one that no honest mail needs, or one in text that is hidden from the reader.
+    One alone of `addressed` and `answer` is what newsletters about the subject have: it takes
+    both, or a strong one, or any in text that is hidden from the reader.
     """
     shown = "\n".join(
         (
@@ -53,16 +72,20 @@ def signs(mail: Mail) -> tuple[str, ...]:
             *(link.text for link in mail.links),
             *mail.alts,
             *(file.name for file in mail.attachments),
+            *(member for file in mail.attachments for member in file.members),
             *(f"{quoted.subject}\n{quoted.text}" for quoted in mail.quoted),
         )
     )[:LOOKED_AT]
-    patterns = _patterns()
-    found = {name for name, pattern in patterns.items() if pattern.search(shown)}
-    hidden = mail.hidden[:LOOKED_AT]
-    secret = {name for name, pattern in patterns.items() if pattern.search(hidden)}
-    if secret or len(found) > 1 or found & {"override", "turns", "fence", "task"}:
-        return tuple(name for name in patterns if name in found | secret)
+    found = _found(shown)
+    secret = _found(mail.hidden[:LOOKED_AT])
+    if secret or len(found) > 1 or found & STRONG:
+        return tuple(name for name in _signs() if name in found | secret)
     return ()
+
+
+def _found(text: str) -> set[str]:
+    lowered = text.lower()
+    return {name for name, sign in _signs().items() if sign.stands_in(text, lowered)}
 
 
 def noted(facts: Facts, mail: Mail) -> Facts:

@@ -15,7 +15,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 ADAPTERS = {
     "mailparser": {"mail"},
     "selectolax": {"visible"},
-    "publicsuffixlist": {"facts"},
+    "publicsuffixlist": {"domains"},
     "openai": {"llm"},
     "httpx2": {"llm"},
     "xllamacpp": {"engine_child"},
@@ -25,7 +25,20 @@ ADAPTERS = {
     "tomli_w": {"cli"},
 }
 # What stands on the straight line between a message and its outcome: values in, values out.
-PLAIN = {"domain", "facts", "gate", "headers", "keys", "mail", "prompt", "verdict", "visible"}
+PLAIN = {
+    "domain",
+    "facts",
+    "gate",
+    "headers",
+    "keys",
+    "mail",
+    "prompt",
+    "verdict",
+    "visible",
+    "brands",
+    "domains",
+    "spelling",
+}
 OUTSIDE = {"asyncio", "socket", "subprocess", "urllib.request", "http", "ssl", "threading"}
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import io
 import re
+import zipfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,8 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rspamd_llm import mail, visible
-from rspamd_llm.domain import Attachment, Hop, Link, Mail
+from rspamd_llm import attachments, mail, structure, visible
+from rspamd_llm.domain import Attachment, Hiding, Hop, Link, Mail, Quoted, Trait
 
 CORPUS = Path(__file__).resolve().parents[2] / "shared" / "corpus"
 
@@ -57,9 +59,19 @@ def strings(value: object) -> Iterator[str]:
 
 
 def assert_clean(read: Mail) -> None:
+    """Free of NUL and lone surrogates, and within every limit."""
     text = "\n".join(strings(read))
     assert "\0" not in text
     text.encode("utf-8")  # raises on a lone surrogate
+    assert max(map(len, (read.subject, read.from_name, read.from_address))) <= 1_000
+    assert len(read.hidden) <= mail.HIDDEN_LIMIT
+    assert len(read.links) <= visible.LINK_LIMIT
+    assert len(read.alts) <= mail.ALTS_LIMIT
+    assert len(read.attachments) <= structure.ATTACHMENT_LIMIT
+    assert len(read.quoted) <= structure.QUOTED_LIMIT
+    assert all(len(quoted.text) <= mail.QUOTED_TEXT_LIMIT for quoted in read.quoted)
+    assert all(len(file.members) <= attachments.MEMBER_LIMIT for file in read.attachments)
+    assert all(len(file.links) <= attachments.LINK_LIMIT for file in read.attachments)
 
 
 class TestHeader:
@@ -81,6 +93,7 @@ class TestHeader:
             subject="Engines",
             date=datetime(2026, 3, 2, 9, 0, tzinfo=UTC),
             text="Dear Bob,\nthe engine runs: https://sender.example/engine.",
+            plain="Dear Bob,\nthe engine runs: https://sender.example/engine.",
             links=(Link(text="", target="https://sender.example/engine"),),
             hop=Hop(host="mx.sender.example", address="8.8.8.8"),
             listed=True,
@@ -93,6 +106,8 @@ class TestHeader:
             ('From: "Bank, The" <a@b.example>', "Bank, The", "a@b.example"),
             ("From: =?utf-8?B?U8O2cmVu?= <a@b.example>", "Sören", "a@b.example"),
             ("From: =?iso-8859-1?Q?S=F6ren?=\r\n =?utf-8?Q?_K?= <a@b.c>", "Sören K", "a@b.c"),
+            ('From: "=?utf-8?B?U8O2cmVu?=" <a@b.example>', "Sören", "a@b.example"),
+            ('From: ".=?utf-8?Q?S=C3=B6?=.x" <a@b.example>', ".Sö.x", "a@b.example"),
             ("From: a@b.example (Ada)", "Ada", "a@b.example"),
             ("From: Sören <a@b.example>", "Sören", "a@b.example"),
             ("FROM:\ta@b.example", "", "a@b.example"),
@@ -126,13 +141,41 @@ class TestHeader:
     def test_subject(self, field: bytes, subject: str) -> None:
         assert header(field).subject == subject
 
-    def test_a_subject_in_raw_latin_1_is_text_of_some_kind(self) -> None:
-        read = header("Subject: Grüße".encode("latin-1"))
-        assert read.subject.startswith("Gr")
-        assert_clean(read)
+    def test_a_subject_in_raw_latin_1(self) -> None:
+        assert header("Subject: Grüße".encode("latin-1")).subject == "Grüße"
+
+    def test_raw_bytes_in_the_header_share_the_character_set_of_the_body(self) -> None:
+        data = "Subject: Привет\r\nContent-Type: text/plain; charset=koi8-r\r\n\r\nПока"
+        read = mail.read(data.encode("koi8-r"))
+        assert (read.subject, read.text, read.defects) == ("Привет", "Пока", ())
+
+    @pytest.mark.parametrize(
+        ("label", "text", "codec"),
+        [
+            ("gb2312", "你镕", "gbk"),
+            ("iso-8859-1", "10 €", "windows-1252"),
+            ("shift_jis", "①", "cp932"),
+            ("no-such-set", "Grüße", "utf-8"),
+            ("iso-8859-1", "Grüße", "utf-8"),
+            ("utf-8", "Grüße", "latin-1"),
+            ("x-unknown", "Grüße", "latin-1"),
+        ],
+    )
+    def test_encoded_words_under_wrong_labels(self, label: str, text: str, codec: str) -> None:
+        word = base64.b64encode(text.encode(codec)).decode()
+        read = header(f"Subject: =?{label}?B?{word}?=\r\nFrom: =?{label}?B?{word}?= <a@b.example>")
+        assert (read.subject, read.from_name) == (text, text)
+
+    def test_a_sign_split_between_encoded_words(self) -> None:
+        assert header("Subject: a =?utf-8?Q?=C3?=\r\n =?UTF-8?Q?=BC?= b").subject == "a ü b"
+
+    def test_what_encoded_words_spell_is_no_syntax(self) -> None:
+        read = header("From: =?utf-8?Q?=22Bank=22_=3Cservice=40bank.example=3E=2C?= <a@b.example>")
+        assert read.from_address == "a@b.example"
+        assert read.from_name == '"Bank" <service@bank.example>,'
 
     def test_a_subject_is_bounded(self) -> None:
-        assert header("Subject: " + "x" * 50_000).subject == "x" * mail.HEADER_LIMIT
+        assert header("Subject: " + "x" * 50_000).subject == "x" * structure.HEADER_LIMIT
 
     def test_of_several_senders_and_of_several_fields_the_first_counts(self) -> None:
         read = header("From: a@one.example, b@two.example\r\nFrom: c@three.example")
@@ -229,10 +272,60 @@ class TestText:
         if "\0" not in charset:
             assert read.defects == ("a text part was not in the character set it names",)
 
-    def test_latin_1_under_the_label_utf_8_is_told(self) -> None:
-        read = body("Grüße".encode("latin-1"), "text/plain; charset=utf-8")
-        assert read.text.startswith("Gr")
+    @pytest.mark.parametrize(
+        ("label", "text", "codec"),
+        [
+            ("utf-8", "Grüße aus Köln", "latin-1"),
+            ("us-ascii", "10 € für dich", "windows-1252"),
+            ("iso-8859-1", "Grüße", "utf-8"),
+            ("koi8-r", "Привет", "utf-8"),
+            ("gb2312", "Привет, как дела?", "utf-8"),
+            ("utf-16", "plain words.", "utf-8"),
+            ("iso-2022-jp", "Grüße", "utf-8"),
+            ("utf-7", "Grüße", "utf-8"),
+        ],
+    )
+    def test_a_wrong_label_is_told(self, label: str, text: str, codec: str) -> None:
+        read = encoded(text.encode(codec), f"text/plain; charset={label}")
+        assert read.text == text
         assert read.defects == ("a text part was not in the character set it names",)
+
+    @pytest.mark.parametrize(
+        ("label", "text", "codec"),
+        [
+            ("gb2312", "镕 and 你好", "gb18030"),
+            ("GB_2312-80", "你好", "gb2312"),
+            ("iso-8859-1", "10 € “now”", "windows-1252"),
+            ("big5", "你好 㗎", "big5hkscs"),
+            ("shift_jis", "①②", "cp932"),
+            ("ks_c_5601-1987", "똠", "cp949"),
+            ("iso-8859-9", "ışık €", "cp1254"),
+            ("iso-2022-jp", "ｶﾅ", "iso2022_jp_ext"),
+            ("x-sjis", "こんにちは", "cp932"),
+            ("unicode-1-1-utf-7", "Grüße", "utf-7"),
+            ("iso-8859-8-i", "שלום", "iso-8859-8"),
+            ("hz-gb-2312", "你好", "hz"),
+        ],
+    )
+    def test_the_wider_set_behind_a_label(self, label: str, text: str, codec: str) -> None:
+        read = encoded(text.encode(codec), f"text/plain; charset={label}")
+        assert (read.text, read.defects) == (text, ())
+
+    def test_a_little_damage_leaves_the_rest_in_its_set(self) -> None:
+        read = encoded("Привет, как дела".encode() + b"\xd0", "text/plain; charset=utf-8")
+        assert read.text.startswith("Привет, как дела")
+        assert read.defects
+
+    def test_html_may_name_its_own_set(self) -> None:
+        page = '<html><meta http-equiv=x content="text/html; charset=windows-1251"><p>Привет'
+        read = encoded(page.encode("cp1251"), "text/html")
+        assert (read.text, read.defects) == ("Привет", ())
+        assert encoded(page.encode("cp1251"), "text/html; charset=utf-8").text == "Привет"
+        assert encoded(page.encode(), "text/html; charset=utf-8").text == "Привет"
+
+    def test_japanese_in_seven_bits_without_a_label(self) -> None:
+        read = body("こんにちは".encode("iso-2022-jp"))
+        assert (read.text, read.defects) == ("こんにちは", ())
 
     def test_quoted_printable(self) -> None:
         read = body(
@@ -264,20 +357,52 @@ class TestText:
         read = body(b"<h1>Big</h1><p>sale &amp; more<script>x()</script>", "text/html")
         assert read.text == "Big\nsale & more"
 
-    def test_links_of_plain_text_follow_those_of_html_without_repeats(self) -> None:
+    def test_bare_links_do_not_repeat_those_with_a_text(self) -> None:
         read = multipart(
             b"Content-Type: text/plain\r\n\r\nhttps://a.example www.b.example",
             b"Content-Type: text/html\r\n\r\n<a href='https://a.example'>a</a>",
         )
-        assert [link.target for link in read.links] == ["https://a.example", "http://www.b.example"]
+        assert [link.target for link in read.links] == ["http://www.b.example", "https://a.example"]
+
+    def test_bare_links_in_html_are_links_but_for_those_that_name_another(self) -> None:
+        read = body(
+            b"<p>see http://a.example/x or <a href='http://b.example'>http://c.example</a>",
+            "text/html",
+        )
+        found = [(link.text, link.target) for link in read.links]
+        assert sorted(found) == [
+            ("", "http://a.example/x"), ("http://c.example", "http://b.example"),
+        ]  # fmt: skip
+
+    def test_links_of_an_alternative_that_is_not_shown_are_none(self) -> None:
+        read = multipart(
+            b"\r\nsee http://plain.example/",
+            b"Content-Type: text/html\r\n\r\n<a href='http://rich.example/'>see</a>",
+            kind="alternative",
+        )
+        assert [link.target for link in read.links] == ["http://rich.example/"]
+
+    @pytest.mark.parametrize("html", [b"<p> &nbsp; ", b"<img src=x>", b""])
+    def test_html_that_says_nothing_leaves_the_plain_text(self, html: bytes) -> None:
+        rich = b"Content-Type: text/html\r\n\r\n" + html
+        assert multipart(b"\r\nplain words", rich, kind="alternative").text == "plain words"
+
+    def test_plain_text_beside_html_is_shown_too(self) -> None:
+        """Nobody but multipart/alternative makes the one stand for the other."""
+        read = multipart(b"\r\npay now", b"Content-Type: text/html\r\n\r\n<p>hello")
+        assert (read.text, read.plain) == ("pay now\nhello", "pay now")
+
+    def test_plain_text_within_the_chosen_alternative_is_shown(self) -> None:
+        inner = (
+            b"Content-Type: multipart/mixed; boundary=in\r\n\r\n"
+            b"--in\r\nContent-Type: text/html\r\n\r\n<p>rich\r\n--in\r\n\r\nfooter\r\n--in--\r\n"
+        )
+        read = multipart(b"\r\nplain", inner, kind="alternative")
+        assert (read.text, read.plain) == ("rich\nfooter", "plain\nfooter")
 
     def test_every_part_of_text_is_read(self) -> None:
         read = multipart(b"\r\none", b"Content-Type: text/plain\r\n\r\ntwo")
         assert read.text == "one\ntwo"
-
-    def test_text_within_an_attached_message_is_read(self) -> None:
-        read = multipart(b"Content-Type: message/rfc822\r\n\r\nSubject: inner\r\n\r\nforwarded")
-        assert (read.subject, read.text) == ("Hello", "forwarded")
 
     @pytest.mark.parametrize("kind", ["text/enriched", "text/x-anything", "text/calendar"])
     def test_unknown_kinds_of_text_are_read_where_there_is_no_other(self, kind: str) -> None:
@@ -355,11 +480,141 @@ class TestAttachments:
     def test_an_attached_message_is_an_attachment_with_its_size(self) -> None:
         part = b"Content-Type: message/rfc822\r\nContent-Disposition: attachment\r\n"
         part += b"\r\nA: b\r\n\r\n12345"
-        assert multipart(part).attachments == (Attachment(name="", type="message/rfc822", size=5),)
+        assert multipart(part).attachments == (
+            Attachment(name="", type="message/rfc822", size=5, found="eml"),
+        )
 
     def test_no_more_than_the_limit(self) -> None:
         part = b"Content-Type: image/png; name=x.png\r\n\r\n1"
-        assert len(multipart(*[part] * 80).attachments) == mail.ATTACHMENT_LIMIT
+        assert len(multipart(*[part] * 80).attachments) == structure.ATTACHMENT_LIMIT
+
+    def test_content_is_looked_into(self) -> None:
+        read = multipart(
+            b"Content-Type: application/pdf; name=a.pdf\r\n"
+            b"Content-Transfer-Encoding: base64\r\n\r\n"
+            + base64.b64encode(b"%PDF-1.5 /URI (http://lure.example/)"),
+            b"Content-Type: application/pdf; name=b.pdf\r\n\r\nMZ",
+        )
+        first, second = read.attachments
+        assert (first.found, first.links, first.traits) == (
+            "pdf", ("http://lure.example/",), (Trait.LINKS,),
+        )  # fmt: skip
+        assert (second.found, second.traits) == ("exe", (Trait.MISNAMED,))
+        assert read.links == (), "a file's links are not the mail's"
+
+    def test_a_name_stays_in_the_order_that_decides_what_opens_it(self) -> None:
+        name = "invoice\u202efdp.exe"
+        read = multipart(f"Content-Type: x/y; name={name}\r\n\r\nMZ".encode())
+        assert read.attachments[0].name == "invoicefdp.exe"
+        assert read.hidings == (Hiding.BIDI,)
+
+    def test_an_invitation_is_a_file_and_with_nothing_else_a_text(self) -> None:
+        invitation = b"Content-Type: text/calendar; method=REQUEST\r\n\r\nBEGIN:VCALENDAR"
+        read = multipart(b"\r\ncome", invitation, kind="alternative")
+        assert (read.text, read.attachments[0].found) == ("come", "ics")
+        assert multipart(invitation).text == "BEGIN:VCALENDAR"
+
+
+INNER = (
+    b"From: Eve <eve@inner.example>\r\nSubject: =?utf-8?Q?Gr=C3=BC=C3=9Fe?=\r\n"
+    b'Content-Type: multipart/mixed; boundary="inner"\r\n\r\n'
+    b"--inner\r\nContent-Type: text/html\r\n\r\n<p>pay at <a href='http://i.example'>i</a>\r\n"
+    b"--inner\r\nContent-Type: application/zip; name=a.zip\r\n\r\nPK\r\n--inner--\r\n"
+)
+QUOTED = Quoted(from_address="eve@inner.example", subject="Grüße", text="pay at i")
+
+
+class TestQuoted:
+    @pytest.mark.parametrize(
+        "field", [b"", b"Content-Disposition: attachment; filename=a.eml\r\n", b"X: y\r\n"]
+    )
+    @pytest.mark.parametrize(
+        "kind", [b"message/rfc822", b"message/partial; id=1", b"message/global", b"message/news"]
+    )
+    def test_a_quoted_mail_is_told_apart(self, kind: bytes, field: bytes) -> None:
+        read = multipart(
+            b"\r\nlook at this", b"Content-Type: " + kind + b"\r\n" + field + b"\r\n" + INNER
+        )
+        assert (read.subject, read.text, read.plain) == ("Hello", "look at this", "look at this")
+        assert read.quoted == (QUOTED,)
+        assert read.links == ()
+        assert [file.type for file in read.attachments] == (
+            [kind.partition(b";")[0].decode()] if field.startswith(b"Content-D") else []
+        )
+
+    def test_nothing_but_a_forward_has_no_text_of_its_own(self) -> None:
+        read = mail.read(HEAD + b"Content-Type: message/rfc822\r\n\r\n" + INNER)
+        assert (read.text, read.quoted, read.defects) == ("", (QUOTED,), ())
+
+    def test_a_transfer_encoding_hides_nothing(self) -> None:
+        part = b"Content-Type: message/rfc822\r\nContent-Transfer-Encoding: base64\r\n\r\n"
+        assert multipart(part + base64.encodebytes(INNER)).quoted == (QUOTED,)
+
+    @pytest.mark.parametrize("kind", [b"text/rfc822-headers", b"message/rfc822-headers"])
+    def test_the_header_alone(self, kind: bytes) -> None:
+        read = multipart(b"\r\nreturned", b"Content-Type: " + kind + b"\r\n\r\n" + HEAD)
+        assert read.text == "returned"
+        assert read.quoted == (Quoted(from_address="ada@sender.example", subject="Hello"),)
+
+    def test_one_level_deep(self) -> None:
+        outer = b"Subject: outer\r\nContent-Type: message/rfc822\r\n\r\n" + INNER
+        read = multipart(b"Content-Type: message/rfc822\r\n\r\n" + outer)
+        assert read.quoted == (Quoted(subject="outer"),)
+
+    def test_the_bounds(self) -> None:
+        part = b"Content-Type: message/rfc822\r\n\r\nSubject: a\r\n\r\n" + b"word " * 2_000
+        read = multipart(*[part] * 20)
+        assert len(read.quoted) == structure.QUOTED_LIMIT
+        assert {len(quoted.text) for quoted in read.quoted} == {mail.QUOTED_TEXT_LIMIT}
+
+    def test_a_digest(self) -> None:
+        read = multipart(b"\r\nSubject: one\r\n\r\n1", b"\r\nSubject: two\r\n\r\n2", kind="digest")
+        assert [quoted.subject for quoted in read.quoted] == ["one", "two"]
+        assert read.text == ""
+
+    def test_a_delivery_report(self) -> None:
+        read = multipart(
+            b"Content-Type: text/plain\r\n\r\nYour mail was not delivered.",
+            b"Content-Type: message/delivery-status\r\n\r\n"
+            b"Reporting-MTA: dns; mx.example\r\n\r\nAction: failed\r\nStatus: 5.1.1",
+            b"Content-Type: message/rfc822\r\n\r\n" + INNER,
+            kind="report; report-type=delivery-status",
+        )
+        assert (read.text, read.automatic) == ("Your mail was not delivered.", True)
+        assert (read.quoted, read.attachments, read.links) == ((QUOTED,), (), ())
+
+
+class TestHidden:
+    def test_of_all_places(self) -> None:
+        read = mail.read(
+            "Subject: Hel\u200blo\r\nFrom: A\u202ead <a@b.example>\r\nContent-Type: text/html;"
+            " charset=utf-8\r\n\r\n<p>shown</p><p style='display:none'>buried words</p>"
+            "<a href='http://a.example'>g\u200bo</a><img alt='a pic\u200bture'>".encode()
+        )
+        assert (read.subject, read.from_name) == ("Hello", "Ada")
+        assert "buried words" in read.hidden
+        assert "buried" not in read.text
+        assert {Hiding.DISPLAY, Hiding.INVISIBLE_SIGNS, Hiding.BIDI} <= set(read.hidings)
+        assert [link.text for link in read.links] == ["go"]
+        assert (read.images, read.alts) == (1, ("a picture",))
+
+    def test_of_plain_text(self) -> None:
+        spelled = "".join(chr(0xE0000 + ord(sign)) for sign in "obey me")
+        read = body(f"hello{spelled} you".encode(), "text/plain; charset=utf-8")
+        assert (read.text, read.plain) == ("hello you", "hello you")
+        assert "obey me" in read.hidden
+        assert read.hidings == (Hiding.INVISIBLE_SIGNS,)
+
+    def test_bounded(self) -> None:
+        part = b"Content-Type: text/html\r\n\r\n<p>a<p style='display:none'>" + b"word " * 2_000
+        read = multipart(*[part] * 5)
+        assert 0 < len(read.hidden) <= mail.HIDDEN_LIMIT
+
+    def test_what_a_quoted_mail_hides_is_not_the_mails(self) -> None:
+        inner = b"Content-Type: text/html\r\n\r\n<p>a<p style='display:none'>buried<img src=x>"
+        read = multipart(b"Content-Type: message/rfc822\r\n\r\n" + inner)
+        assert (read.hidden, read.hidings, read.images) == ("", (), 0)
+        assert read.quoted == (Quoted(text="a"),)
 
 
 class TestDamage:
@@ -427,15 +682,21 @@ class TestDamage:
     def test_empty_parts_are_an_empty_mail(self) -> None:
         assert multipart(b"\r\n", b"Content-Type: text/html\r\n\r\n<p>").text == ""
 
-    @pytest.mark.parametrize("kind", [b"multipart/mixed; boundary=b", b"message/rfc822"])
-    def test_twenty_thousand_levels(self, kind: bytes) -> None:
-        read = mail.read(HEAD + b"Content-Type: %s\r\n\r\n--b\r\n" % kind * 20_000)
-        assert read.defects
+    @pytest.mark.parametrize(
+        "level",
+        [
+            b"Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n",
+            b"Content-Type: message/rfc822\r\n\r\n",
+            b"Content-Type: multipart/alternative; boundary=b\r\n\r\n--b\r\n",
+        ],
+    )
+    def test_twenty_thousand_levels(self, level: bytes) -> None:
+        assert CUT in mail.read(HEAD + level * 20_000).defects
 
     def test_a_flat_message_is_read_up_to_the_limit_of_parts(self) -> None:
         read = multipart(*[b"\r\nword"] * 30_000)
         assert CUT in read.defects
-        assert mail.PART_LIMIT < read.text.count("word") + 2 < mail.PART_LIMIT * 2
+        assert structure.PART_LIMIT < read.text.count("word") + 2 < structure.PART_LIMIT * 2
 
 
 class TestEndless:
@@ -498,6 +759,21 @@ class TestEndless:
         part = b"Content-Type: text/html\r\n\r\n" + b"<p>x" * (visible.MARKUP_LIMIT // 2)
         assert multipart(*[part] * 5).text.count("x") <= visible.MARKUP_LIMIT + 2
 
+    def test_zip_bombs_are_told(self) -> None:
+        store = io.BytesIO()
+        with zipfile.ZipFile(store, "w") as archive:
+            for number in range(attachments.ENTRY_LIMIT + 1):
+                archive.writestr(str(number), "")
+        part = b"Content-Type: application/zip\r\nContent-Transfer-Encoding: base64\r\n\r\n"
+        read = multipart(b"\r\ntext", part + base64.encodebytes(store.getvalue()))
+        assert (read.text, read.attachments[0].traits) == ("text", (Trait.BOMB,))
+
+    def test_many_quoted_mails(self) -> None:
+        inner = b"Content-Type: message/rfc822\r\n\r\nSubject: a\r\n\r\nword"
+        read = multipart(b"\r\ntext", *[inner] * 10_000)
+        assert (read.text, len(read.quoted)) == ("text", structure.QUOTED_LIMIT)
+        assert CUT in read.defects
+
 
 class TestAnything:
     @given(st.binary(max_size=2_000))
@@ -514,7 +790,11 @@ class TestAnything:
                         b"From: ", b"To: ", b"Subject: ", b"Date: ", b"Received: from ", b"\r\n",
                         b"\r\n\r\n", b"--b", b"--b--", b"=?utf-8?Q?", b"?=", b'"', b"<", b">",
                         b"Content-Type: multipart/mixed; boundary=b", b"Content-Type: text/html",
-                        b"Content-Type: message/rfc822", b"; charset=", b"utf-7", b"utf-16",
+                        b"Content-Type: message/rfc822", b"; charset=", b"gb2312", b"iso-2022-jp",
+                        b"Content-Type: text/rfc822-headers", b"Content-Type: multipart/report",
+                        b"; boundary=b", b"Content-Type: message/delivery-status", b"PK\3\4",
+                        b"PK\1\2", b"PK\5\6", b"%PDF-1.5", b"/URI (http://a", b"=?gb2312?B?",
+                        b"utf-7", b"utf-16",
                         b"Content-Transfer-Encoding: base64", b"Content-Disposition: attachment",
                         b"; filename*=utf-8''", b"; name=", b"<a href=", b"&#xD800;", b"&#0;",
                         b"@a.example", b"\xed\xa0\x80", b"\xff", b"\0", b"+2AA-", b"=ED=A0=80",
