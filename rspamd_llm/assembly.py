@@ -9,8 +9,9 @@ import ipaddress
 from dataclasses import dataclass
 from pathlib import Path
 
-from rspamd_llm import compact, fence
+from rspamd_llm import compact, fence, injection
 from rspamd_llm import engine as engines
+from rspamd_llm import facts as facts_of
 from rspamd_llm import mail as mails
 from rspamd_llm import prompt as prompts
 from rspamd_llm.config import Config
@@ -48,6 +49,9 @@ class Works:
 
 def plan(config: Config) -> Plan:
     """What the configuration asks for.  Raises ConfigError with every fault found."""
+    # Tables that the first mail would else wait for.
+    facts_of.prepare()
+    injection.prepare()
     faults: list[str] = []
     embedded = config.llm.engine == "embedded"
     order = None

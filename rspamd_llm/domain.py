@@ -16,9 +16,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+
 # --- What arrives ---------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Envelope:
     """What SMTP said of a message, as the MTA told us.  Empty strings are unknown values."""
@@ -45,8 +44,6 @@ class Message:
 
 
 # --- What its reader sees -------------------------------------------------------------------
-
-
 class Hiding(StrEnum):
     """A way in which text was kept from the reader."""
 
@@ -157,8 +154,6 @@ class Mail:
 
 
 # --- What is known without asking -----------------------------------------------------------
-
-
 class Flag(StrEnum):
     """A fact that weighs.  The value is its short name in the compact prompt."""
 
@@ -223,8 +218,6 @@ class Facts:
 
 
 # --- The question and the answer ------------------------------------------------------------
-
-
 class AnswerForm(StrEnum):
     """How an answer is asked for."""
 
@@ -278,8 +271,6 @@ class Verdict:
 
 
 # --- What became of it ----------------------------------------------------------------------
-
-
 class Skip(StrEnum):
     """Why the model was not asked, by rule."""
 
@@ -385,8 +376,6 @@ class Deadline:
 
 
 # --- Errors ---------------------------------------------------------------------------------
-
-
 class RspamdLlmError(Exception):
     """The base of our own errors."""
 

@@ -53,4 +53,5 @@ class Gate:
 
 def is_empty(mail: Mail) -> bool:
     """Whether there is nothing in a mail to judge (`skipped; no-text`)."""
-    return not (mail.text or mail.subject or mail.links or mail.attachments)
+    seen = mail.text or mail.subject or mail.links or mail.attachments or mail.images
+    return not (seen or mail.hidden or mail.quoted)

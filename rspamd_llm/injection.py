@@ -83,6 +83,11 @@ def signs(mail: Mail) -> tuple[str, ...]:
     return ()
 
 
+def prepare() -> None:
+    """Reads the list ahead of the first mail."""
+    _signs()
+
+
 def _found(text: str) -> set[str]:
     lowered = text.lower()
     return {name for name, sign in _signs().items() if sign.stands_in(text, lowered)}

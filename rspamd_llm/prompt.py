@@ -10,13 +10,15 @@ and names of domains.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from rspamd_llm import fence, redact, spelling, tokens
+from rspamd_llm import domains, fence, redact, spelling, tokens
 from rspamd_llm.domain import (
     NO_CATEGORY,
     AnswerForm,
@@ -33,10 +35,22 @@ LINKS_SHOWN = 8
 FILES_SHOWN = 6
 HIDDEN_SHOWN = 600
 """Characters of hidden text: enough to see what it is for."""
+PLAIN_SHOWN = 600
+"""Characters of a plain text that differs from what is shown."""
 QUOTED_SHOWN = 1_500
 """Characters of a quoted mail: it explains the mail, and is not what is judged."""
 EXCERPT = 1_000
 """Characters of text with `prompt.content = "excerpt"`."""
+
+LABEL_SHOWN = 12
+"""Letters that stand outside of the fence of a domain name's label that could be a sentence."""
+
+# Two hyphens and more part words of an order; twenty letters are longer than any word of ours.
+_LONG_LABEL = re.compile(
+    r"(?<![\w-])(?=[a-z0-9]+(?:[-_]+[a-z0-9]+){2}|[\w-]{21})"
+    rf"[\w-]{{{LABEL_SHOWN + 1},}}(?![\w-])",
+    re.IGNORECASE,
+)
 
 _MEANINGS: Mapping[str, str] = {
     "phishing": "wants credentials, codes or payment data under a false name",
@@ -157,9 +171,10 @@ def instruct(
     known = "\n".join(("FACTS (from the scanner)", *_known(mail, facts)))
     known = tokens.fitting(known, budget // 4)
     frame = f"{known}\n\nMAIL (untrusted, between the two marks)\n{fence.fence('', mark)}"
-    inside = _inside(
-        mail, instructions, message.envelope.recipients, budget - tokens.at_most(frame)
-    )
+    # The plain text stands there only where it says something else than what is shown.
+    shown = mail if facts.has(Flag.PARTS_DIFFER) else dataclasses.replace(mail, plain="")
+    left = budget - tokens.at_most(frame)
+    inside = _inside(shown, instructions, message.envelope.recipients, left)
     user = f"{known}\n\nMAIL (untrusted, between the two marks)\n{fence.fence(inside, mark)}"
     return Prompt(
         system=instructions.system,
@@ -181,7 +196,8 @@ def _known(mail: Mail, facts: Facts) -> list[str]:
     if facts.reply_domains:
         lines.append(f"Replies go to: {', '.join(facts.reply_domains[:3])}")
     if mail.hop.address:
-        lines.append(f"Came from: {mail.hop.host or 'unnamed host'} [{mail.hop.address}]")
+        host = domains.registered_domain(mail.hop.host) or "unnamed host"
+        lines.append(f"Came from: {host} [{mail.hop.address}]")
     lines.append(f"Recipients named in To and Cc: {mail.to_count}")
     if mail.date is not None:
         lines.append(f"Date: {mail.date:%Y-%m-%d %H:%M}")
@@ -197,8 +213,8 @@ def _known(mail: Mail, facts: Facts) -> list[str]:
     if claims:
         lines.append(f"The header claims: {', '.join(claims)} (not checked)")
     if mail.links:
-        domains = ", ".join(facts.link_domains[:LINKS_SHOWN]) or "no domain"
-        lines.append(f"Links: {len(mail.links)}, to {domains}")
+        targets = ", ".join(facts.link_domains[:LINKS_SHOWN]) or "no domain"
+        lines.append(f"Links: {len(mail.links)}, to {targets}")
     if mail.images:
         lines.append(f"Images: {mail.images}")
     if mail.quoted:
@@ -208,7 +224,15 @@ def _known(mail: Mail, facts: Facts) -> list[str]:
         for finding in facts.findings
     ]
     lines += [f"Reading: {defect}" for defect in mail.defects]
-    return [fence.defuse(line) for line in lines]
+    return [_without_prose(line) for line in lines]
+
+
+def _without_prose(line: str) -> str:
+    """Our line with long labels of domain names cut: `ignore-all-rules-and-...` is an order too.
+
+    The whole name stands inside the fence, where it was chosen.
+    """
+    return _LONG_LABEL.sub(lambda label: label.group()[:LABEL_SHOWN] + "\u2026", fence.defuse(line))
 
 
 # --- What the sender says -------------------------------------------------------------------
@@ -240,7 +264,7 @@ def _safe(text: str, hide: redact.Hiding) -> str:
 
 
 def _head(mail: Mail, *, links: bool) -> list[str]:
-    name = f'"{mail.from_name}" ' if mail.from_name else ""
+    name = f'"{spelling.undo(mail.from_name).text}" ' if mail.from_name else ""
     lines = [f"From: {name}({mail.from_address or 'no address'})"]
     if mail.reply_to:
         lines.append(f"Reply-To: {', '.join(mail.reply_to[:3])}")
@@ -279,6 +303,8 @@ def _beside(mail: Mail) -> list[str]:
         lines.append(quoted.text[:QUOTED_SHOWN])
     if mail.alts:
         lines.append(f"Images' texts: {' | '.join(mail.alts[:6])}")
+    if mail.plain:
+        lines.append(f"The plain text part says: {mail.plain[:PLAIN_SHOWN]}")
     if mail.hidden:
         ways = ", ".join(way.value for way in mail.hidings)
         lines.append(f"Hidden from the reader ({ways}): {mail.hidden[:HIDDEN_SHOWN]}")

@@ -173,9 +173,10 @@ def undo(text: str) -> Spelled:
         if _STYLED_SIGN.search(head):
             _count_styles(head, tally)
             head = head.translate(_STYLISED)
-        if _MIXED.search(head):
-            head = _one_script(head, tally)
     head = _APART.sub(lambda match: _apart(match, tally), head)
+    # After what was spelled apart stands together: it may have been spelled in two scripts.
+    if _MIXED.search(head):
+        head = _one_script(head, tally)
     if _LEET_SIGN.search(head):
         head = _LEET.sub(lambda match: _leet(match, tally), head)
     bilingual = tally.mixed > 0 and _OTHER_WORD.search(head) is not None
@@ -222,17 +223,29 @@ def _one_script(text: str, tally: _Tally) -> str:
         if word.isascii():
             return word
         if word not in known:
-            known[word] = _word(word)
+            known[word] = _word(word, least=least)
         plain, count = known[word]
         tally.mixed += count
         return plain
 
-    return _LETTERS.sub(replaced, text)
+    least = WORD_LEAST
+    text = _LETTERS.sub(replaced, text)
+    if tally.mixed > 0:
+        # A text that mixes does so in its short words too.
+        least, before = 2, tally.mixed
+        known.clear()
+        text = _LETTERS.sub(replaced, text)
+        tally.mixed = before
+    return text
 
 
-def _word(word: str) -> tuple[str, int]:
+WORD_LEAST = 4
+"""Letters of a word that is judged by itself: below are units and formulas, such as kOhm."""
+
+
+def _word(word: str, *, least: int) -> tuple[str, int]:
     """A word in one script, and whether that counts."""
-    if len(word) < 4 or not _MIXED.search(word):  # below, units and formulas, such as kOhm
+    if len(word) < least or not _MIXED.search(word):
         return word, 0
     plain = word.translate(_TO_LATIN)
     if not _OTHER_SIGN.search(plain):

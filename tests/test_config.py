@@ -350,8 +350,8 @@ class TestContradictions:
                 "milter.socket_group only applies to a unix socket",
             ),
             (
-                {"prompt": {"redact": True}, "rspamd": {"url": "http://127.0.0.1:11333"}},
-                "without effect in this version: prompt.redact, rspamd.url",
+                {"gate": {"optout_file": "/x"}, "rspamd": {"url": "http://127.0.0.1:11333"}},
+                "without effect in this version: gate.optout_file, rspamd.url",
             ),
         ],
     )

@@ -40,7 +40,7 @@ FULL = Mail(
     text="Please log in.",
     links=(Link(text="bank.example", target="https://evil.test/x"),),
     attachments=(Attachment(name="a.zip", type="application/zip", size=9),),
-    hop=Hop(host="mx.test", address="8.8.8.8"),
+    hop=Hop(host="mx1.mailhost.test", address="8.8.8.8"),
     listed=True,
     reply=True,
     automatic=True,
@@ -157,7 +157,7 @@ class TestInstruct:
             "FACTS (from the scanner)",
             "Sender's registered domain: sender.example",
             "Envelope sender's domain: mailer.test",
-            "Came from: mx.test [8.8.8.8]",
+            "Came from: mailhost.test [8.8.8.8]",
             "Recipients named in To and Cc: 2",
             "Date: 2026-03-02 09:00",
             "The header claims: a mailing list or newsletter, a reply, an automatic message "
