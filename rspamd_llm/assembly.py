@@ -125,6 +125,7 @@ def _profile(config: Config) -> Profile:
         max_output_tokens=config.llm.max_output_tokens,
         content=config.prompt.content,
         redact=config.prompt.redact,
+        mark_data=config.prompt.mark_data,
     )
 
     def instruct(message: Message, mail: Mail, facts: Facts, room: int | None) -> Prompt:

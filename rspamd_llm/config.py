@@ -79,6 +79,7 @@ class Prompt:
     file: str = setting("", text)
     content: str = setting("full", choice("full", "excerpt", "metadata"))
     redact: bool = setting(False, boolean)
+    mark_data: bool = setting(False, boolean)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ and names of domains.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import re
 from collections.abc import Mapping
@@ -41,6 +42,8 @@ QUOTED_SHOWN = 1_500
 """Characters of a quoted mail: it explains the mail, and is not what is judged."""
 EXCERPT = 1_000
 """Characters of text with `prompt.content = "excerpt"`."""
+
+MARKED = f"Inside the fence each blank is written {fence.DATA_MARK}, to show that it is data."
 
 LABEL_SHOWN = 12
 """Letters that stand outside of the fence of a domain name's label that could be a sentence."""
@@ -104,6 +107,7 @@ class Instructions:
     """What facts and mail together may cost, by `tokens.at_most`."""
     content: str = "full"
     redact: bool = False
+    mark_data: bool = False
 
     @property
     def id(self) -> str:
@@ -123,6 +127,7 @@ def load_instructions(
     max_output_tokens: int,
     content: str = "full",
     redact: bool = False,
+    mark_data: bool = False,
 ) -> Instructions:
     """The instructions from `file`, or the package's own where it is empty.
 
@@ -138,6 +143,8 @@ def load_instructions(
     meanings = "\n".join(f"{name}: {_MEANINGS[name]}" for name in names if name in _MEANINGS)
     system = text.replace("{categories}", ", ".join(f'"{name}"' for name in names))
     system = system.replace("{meanings}", meanings).strip()
+    if mark_data:
+        system += f"\n\n{MARKED}"
     room = context_tokens - max_output_tokens - tokens.at_most(system) - tokens.CHAT
     if room < ROOM_LEAST:
         least = context_tokens - room + ROOM_LEAST
@@ -149,7 +156,12 @@ def load_instructions(
             )
         )
     return Instructions(
-        system=system, categories=categories, room=room, content=content, redact=redact
+        system=system,
+        categories=categories,
+        room=room,
+        content=content,
+        redact=redact,
+        mark_data=mark_data,
     )
 
 
@@ -241,15 +253,16 @@ def _without_prose(line: str) -> str:
 def _inside(mail: Mail, instructions: Instructions, recipients: tuple[str, ...], room: int) -> str:
     """All of the sender's words, within `room`: first what is short, then the text."""
     hide = redact.hiding(recipients, everything=instructions.redact)
-    lines = [_safe(line, hide) for line in _head(mail, links=_full(instructions))]
+    safe = functools.partial(_safe, hide=hide, mark_data=instructions.mark_data)
+    lines = [safe(line) for line in _head(mail, links=_full(instructions))]
     # However long a name or a subject, none of the other lines goes for it.
     head = tokens.fitting("\n".join(tokens.fitting(line, room // 8) for line in lines), room // 2)
     if not _full(instructions):
         return head
-    tail = tokens.fitting("\n".join(_safe(line, hide) for line in _beside(mail)), room // 4)
+    tail = tokens.fitting("\n".join(safe(line) for line in _beside(mail)), room // 4)
     left = room - tokens.at_most(head) - tokens.at_most(tail) - 8
     # Only the reader's own text is undone: a domain must stay as it is.
-    text = _safe(spelling.undo(mail.text[: left * 6]).text, hide)
+    text = safe(spelling.undo(mail.text[: left * 6]).text)
     if instructions.content == "excerpt":
         text = sampled(text, min(left, tokens.at_most(text[:EXCERPT])))
     return f"{head}\nText:\n{sampled(text, left)}" + (f"\n{tail}" if tail else "")
@@ -259,8 +272,9 @@ def _full(instructions: Instructions) -> bool:
     return instructions.content != "metadata"
 
 
-def _safe(text: str, hide: redact.Hiding) -> str:
-    return fence.defuse(hide(text))
+def _safe(text: str, *, hide: redact.Hiding, mark_data: bool) -> str:
+    defused = fence.defuse(hide(text))
+    return fence.mark_blanks(defused) if mark_data else defused
 
 
 def _head(mail: Mail, *, links: bool) -> list[str]:

@@ -11,6 +11,7 @@ of one script stay, whatever they look like.  `undo` takes time linear in the le
 
 from __future__ import annotations
 
+import html
 import re
 import unicodedata
 from collections.abc import Mapping
@@ -106,6 +107,14 @@ _OTHER_WORD = re.compile(f"[{_OTHER}]{{3}}")
 _LETTERS = re.compile(r"[^\W\d_]+")
 # Four single letters or more with the same sign between all of them: three are an abbreviation.
 # No run is a part of an address or a path, whose signs are meant.
+_ENTITY = re.compile(r"&(?:#\d{1,7}|#x[0-9a-f]{1,6}|[a-z]{2,8});", re.IGNORECASE)
+# What text in Latin letters is quoted for: blanks, `=`, and the first octets of UTF-8 and Latin-1.
+_QUOTED = re.compile(r"=(?:20|3D|09|A0|C[23]|E2|E[0-9A-F]|F[0-9A-F]|D[0-9A-F])")
+_QUOTED_RUN = re.compile(r"(?:=[0-9A-F]{2})+")
+_NO_ADDRESS = re.compile(r"(?<!\S)(?!\S*(?:://|[?&]))\S+")
+_SOFT_BREAK = re.compile(r"=[ \t]*\n")
+SOUP_LEAST = 5
+"""Undecoded signs that make a soup; one or two stand in honest mails about HTML."""
 _APART = re.compile(
     r"[^\W\d_]([ .\-_*~|\xb7])(?<![\w@/.:'\u2019-]..)(?:[^\W\d_]\1){2,40}[^\W\d_]"
     r"(?!\w|[.@/:'\u2019-]\w)"
@@ -162,7 +171,7 @@ class _Tally:
 
 def undo(text: str) -> Spelled:
     """The text with its obfuscation undone in its first LIMIT characters.  Never raises."""
-    head, rest = text[:LIMIT], text[LIMIT:]
+    head, rest = _decoded(text[:LIMIT]), text[LIMIT:]
     tally = _Tally()
     if not head.isascii():
         head, tally.stacks = _STACK.subn("", head)
@@ -181,6 +190,27 @@ def undo(text: str) -> Spelled:
         head = _LEET.sub(lambda match: _leet(match, tally), head)
     bilingual = tally.mixed > 0 and _OTHER_WORD.search(head) is not None
     return Spelled(head + rest, _evades(tally, len(head), bilingual=bilingual))
+
+
+def _decoded(text: str) -> str:
+    """The text without entities and quoted-printable that nobody decoded, where it is full of it.
+
+    Mail programs show such text as it stands; a person reads through it, a small model does not.
+    """
+    if len(_ENTITY.findall(text)) >= SOUP_LEAST:
+        text = _ENTITY.sub(lambda entity: html.unescape(entity.group()), text)
+    if sum(len(_QUOTED.findall(word)) for word in _NO_ADDRESS.findall(text)) >= SOUP_LEAST:
+        text = _SOFT_BREAK.sub("", text)
+        text = _NO_ADDRESS.sub(lambda word: _QUOTED_RUN.sub(_unquoted, word.group()), text)
+    return text
+
+
+def _unquoted(run: re.Match[str]) -> str:
+    octets = bytes.fromhex(run.group().replace("=", ""))
+    try:
+        return octets.decode("utf-8")
+    except UnicodeDecodeError:
+        return octets.decode("windows-1252", "replace")
 
 
 def _evades(tally: _Tally, length: int, *, bilingual: bool) -> bool:

@@ -224,7 +224,7 @@ DEFAULTS: Document = {
         "api_key_file": "", "concurrency": 4, "context_tokens": 4096,
         "max_output_tokens": 300,
     },
-    "prompt": {"file": "", "content": "full", "redact": False},
+    "prompt": {"file": "", "content": "full", "redact": False, "mark_data": False},
     "verdict": {"categories": ["phishing", "scam", "malware", "marketing"]},
     "evidence": {
         "timeout": 10.0, "dns": True, "nameservers": [], "authentication": "auto",

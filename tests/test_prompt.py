@@ -282,6 +282,22 @@ class TestFence:
         assert len(fence.mark()) == 12
 
 
+class TestDataMarking:
+    def test_each_blank_of_the_mail_is_marked_and_the_instructions_say_so(self) -> None:
+        loaded = prompt.load_instructions(
+            file="",
+            categories=CATEGORIES,
+            context_tokens=4096,
+            max_output_tokens=300,
+            mark_data=True,
+        )
+        assert loaded.system.endswith(prompt.MARKED)
+        assert loaded.id != load().id
+        ours, theirs = parts(instruct(FULL, KNOWN, loaded).user)
+        assert "Please^log^in." in theirs
+        assert "Recipients named in To and Cc: 2" in ours
+
+
 class TestPrivacy:
     SECRET = dataclasses.replace(
         FULL,

@@ -146,3 +146,32 @@ def test_nothing_raises_or_grows(text: str) -> None:
     assert len(undone.text) <= len(text)
     skeleton(text)
     scripts(text)
+
+
+class TestSoup:
+    """What nobody decoded is decoded where a text is full of it, and left where it is not."""
+
+    @pytest.mark.parametrize(
+        ("text", "read"),
+        [
+            (
+                "Sch=C3=B6ne Gr=C3=BC=C3=9Fe aus M=C3=BCnchen, 5=20=E2=82=AC =\nund mehr",
+                "Schöne Grüße aus München, 5 € und mehr",
+            ),
+            ("f=FCr Sie, gr=FCn, k=FChl, sch=F6n, gro=DF", "für Sie, grün, kühl, schön, groß"),
+            ("&#72;&#101;llo &amp; w&ouml;rld &lt;b&gt;", "Hello & wörld <b>"),
+        ],
+    )
+    def test_decoded(self, text: str, read: str) -> None:
+        assert spelling.undo(text).text == read
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "Write &amp; for an ampersand and &lt; for less.",
+            "x=20, y=3D, see https://a.example/?a=C3&b=E2&c=20&d=3D&e=09&f=A0",
+            "if a=b and c=d then e=f",
+        ],
+    )
+    def test_left(self, text: str) -> None:
+        assert spelling.undo(text).text == text
