@@ -12,6 +12,7 @@ import os
 import socket
 import sys
 import threading
+import time
 from pathlib import Path
 
 from rspamd_llm import assembly, keys, libmilter, log
@@ -21,6 +22,10 @@ from rspamd_llm.milter import Service, Session, Traffic
 
 LAST_ANSWERS = 2.0
 """Seconds for abandoned scans to be answered, once the drain time is over."""
+
+ANSWER_GRACE = 0.5
+"""Seconds between the last message's end and ours: libmilter writes the answer to the MTA after our
+callback has returned, and tells nobody when it has."""
 
 SIGNAL_INTERVAL = 1.0
 """Seconds after which a signal is noticed at the latest.  Usually it wakes the main thread; one
@@ -85,6 +90,7 @@ def serve(config: Config) -> int:
     if not traffic.wait_empty(config.milter.drain):
         core.call(works.scanner.abandon)
         traffic.wait_empty(LAST_ANSWERS)
+    time.sleep(ANSWER_GRACE)
     with contextlib.suppress(TimeoutError):
         core.run(works.stop(), timeout=LAST_ANSWERS)
     _log.info("stopped")
