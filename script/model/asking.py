@@ -73,7 +73,8 @@ def answer_of(reply: Any) -> Answer:
     }
     whole = sum(weights.values())
     return Answer(
-        score=1 - weights["none"] / whole,
+        # A model that has learnt for a few steps may say none of its answers: it cannot tell.
+        score=1 - weights["none"] / whole if whole else 0.5,
         category=max(LABELS[1:], key=weights.__getitem__),
         sure_of_form=whole,
         tokens=reply["usage"]["prompt_tokens"],
