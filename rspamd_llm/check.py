@@ -112,7 +112,8 @@ def _socket(config: Config) -> Result:
 
 async def _model(config: Config) -> list[Result]:
     try:
-        works = await assembly.start(assembly.plan(config))
+        plan = assembly.plan(config)
+        works = await assembly.start(plan)
     except ConfigError as error:
         return [
             Result(check="model", status="failed", detail=fault, cure="correct the setting")
@@ -121,7 +122,7 @@ async def _model(config: Config) -> list[Result]:
     except RspamdLlmError as error:
         return [Result(check="model", status="failed", detail=str(error), cure="see above")]
     try:
-        results = [] if works.engine else await _servers(config, works)
+        results = [] if works.engine else await _servers(plan, works)
         if any(result.status == "failed" for result in results):
             return results
         return [*results, await _probe(config, works)]
@@ -129,10 +130,10 @@ async def _model(config: Config) -> list[Result]:
         await works.stop()
 
 
-async def _servers(config: Config, works: assembly.Works) -> list[Result]:
+async def _servers(plan: assembly.Plan, works: assembly.Works) -> list[Result]:
     results = []
-    for endpoint in assembly.plan(config).endpoints:
-        url, model = endpoint.base_url, config.llm.model
+    for endpoint in plan.endpoints:
+        url, model = endpoint.base_url, plan.config.llm.model
         try:
             models = await works.client.models(endpoint, Deadline.after(SERVER_TIMEOUT))
         except ModelError as error:

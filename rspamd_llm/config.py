@@ -2,8 +2,8 @@
 
 Every mistake is reported at once, each with its dotted path, what was found and what is allowed.
 What may not live here: opening what a setting names (the adapters do that) and defaults that
-depend on the machine.  A setting's type, default and bounds stand in one line below; the
-reference of settings is docs/reference.md, the commented file conf/rspamd-llm.toml.
+depend on the machine.  A setting's type, default and bounds stand in one line below; what
+each means stands in conf/rspamd-llm.toml.
 """
 
 from __future__ import annotations
@@ -257,7 +257,19 @@ def warnings(config: Config) -> tuple[str, ...]:
         if operator.attrgetter(path)(config) not in harmless
     ]
     told = (f"without effect in this version: {', '.join(idle)}",) if idle else ()
-    return told + _contradictions(config)
+    return told + _builtin(config) + _contradictions(config)
+
+
+def _builtin(config: Config) -> tuple[str, ...]:
+    """What the builtin model has no use for: its prompt and its categories are what it learned."""
+    if config.llm.engine != "embedded" or config.llm.model != "builtin":
+        return ()
+    idle = []
+    if config.prompt != Prompt():
+        idle.append("prompt")
+    if config.verdict != Verdict():
+        idle.append("verdict.categories that it does not know")
+    return tuple(f"without effect with the builtin model: {name}" for name in idle)
 
 
 def _contradictions(config: Config) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ from rspamd_llm.llm import Endpoint
 
 BUILTIN = "builtin"
 BUILTIN_CONTEXT = 2_048
-"""Tokens for each slot: the compact prompt's bytes at worst, see prompt.COMPACT_LIMIT."""
+"""Tokens for each slot: the compact prompt's bytes at worst, see compact.COMPACT_LIMIT."""
 
 START_TIMEOUT = 300.0
 """Seconds for a model to load: 12 GB from a slow disk, and no more."""
@@ -118,6 +118,18 @@ class Engine:
 
     async def _launch(self) -> None:
         key = secrets.token_hex(16)
+        try:
+            self._endpoint = await self._ordered(key)
+        except (TimeoutError, OSError, ValueError, KeyError) as error:
+            await self._end()
+            raise EngineError(
+                f"the embedded engine could not load {self._order.model}: is it a whole GGUF "
+                "file of a kind that llama.cpp knows, and is there memory for it?"
+            ) from error
+        _log.info("embedded engine serves %s", self._order.model.name)
+
+    async def _ordered(self, key: str) -> Endpoint:
+        """A child that serves what was ordered."""
         self._process = process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -135,17 +147,9 @@ class Engine:
             "threads": self._order.threads,
             "key": key,
         }
-        try:
-            process.stdin.write(json.dumps(order).encode() + b"\n")
-            line = await asyncio.wait_for(process.stdout.readline(), START_TIMEOUT)
-            self._endpoint = Endpoint(json.loads(line)["url"], key)
-        except (TimeoutError, OSError, ValueError, KeyError) as error:
-            await self._end()
-            raise EngineError(
-                f"the embedded engine could not load {self._order.model}: is it a whole GGUF "
-                "file of a kind that llama.cpp knows, and is there memory for it?"
-            ) from error
-        _log.info("embedded engine serves %s", self._order.model.name)
+        process.stdin.write(json.dumps(order).encode() + b"\n")
+        line = await asyncio.wait_for(process.stdout.readline(), START_TIMEOUT)
+        return Endpoint(json.loads(line)["url"], key)
 
     async def _supervise(self) -> None:
         failures = 0

@@ -18,6 +18,8 @@ def main() -> None:
     """Serves until standard input ends."""
     # The terminal's Ctrl-C goes to the whole process group; the daemon decides when we end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # The daemon blocks these for libmilter's sake, and children inherit that.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGHUP))
     order = json.loads(sys.stdin.readline())
     # llama.cpp prints to standard output too: our one line goes to a descriptor of its own.
     reply = os.fdopen(os.dup(1), "w", encoding="utf-8")

@@ -36,8 +36,9 @@ _BRACKET_TOKEN = re.compile(
 )
 # Templates without special tokens begin a turn with a role and a colon on a line of its own.
 _TURN = re.compile(
-    r"^([\s#*_\u2039\u203a|=-]*)(system|user|assistant|human|ai|model|developer|instruction|instructions|"
-    r"response|input|facts|mail)(\s*(?:\([^)\n]{0,60}\))?\s*[:\n])",
+    r"^([ \t#*_\u2039\u203a|=-]{0,20})(system|user|assistant|human|ai|model|developer|instruction|"
+    r"instructions|response|input|facts|mail)"
+    r"(?=[ \t]{0,8}(?:\([^)\n]{0,60}\)[ \t]{0,8})?(?::|$))",
     re.IGNORECASE | re.MULTILINE,
 )
 DATA_MARK = "^"
@@ -61,7 +62,7 @@ def defuse(text: str) -> str:
     """
     text = text.translate(_ANGLES)
     text = _BRACKET_TOKEN.sub("(", text)
-    return _TURN.sub(r"\1'\2'\3", text)
+    return _TURN.sub(r"\1'\2'", text)
 
 
 def mark_blanks(text: str) -> str:

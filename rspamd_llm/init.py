@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 from importlib import resources
@@ -21,7 +22,7 @@ RSPAMD_GROUP = "_rspamd"
 _NEXT = """
 What next:
   1. Set [llm] base_url and model in {config} (or engine = "embedded", model = "builtin").
-  2. rspamd-llm check -c {config}
+  2. rspamd-llm check -c {config}   (fails at "socket" until the daemon runs)
   3. Postfix, main.cf: this daemon before Rspamd, each with its own default_action:
        smtpd_milters =
          {{ inet:127.0.0.1:11390, default_action=accept, connect_timeout=5s,
@@ -41,7 +42,9 @@ def init(directory: Path) -> int:
     """
     config, key = directory / CONFIG_NAME, directory / KEY_NAME
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        if not directory.is_dir():
+            directory.mkdir(parents=True)
+            directory.chmod(0o755)  # whatever the umask: Rspamd's user must pass
         _tell(config, written=_write_config(config, key.absolute()))
         _tell(key, written=_write_key(key))
     except OSError as error:
@@ -59,7 +62,8 @@ def template() -> str:
 
 
 def _write_config(path: Path, key: Path) -> bool:
-    text = template().replace(f'"{Trust().key_file}"', f'"{key}"')
+    # A JSON string is a TOML string, whatever stands in the path.
+    text = template().replace(f'"{Trust().key_file}"', json.dumps(str(key), ensure_ascii=False))
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
     except FileExistsError:
@@ -70,17 +74,18 @@ def _write_config(path: Path, key: Path) -> bool:
 
 
 def _write_key(path: Path) -> bool:
+    written = True
     try:
         keys.create(path)
     except FileExistsError:
-        return False
-    # The daemon owns the key, Rspamd's group reads it.  Where they do not exist yet, or we are
-    # not root, the text below says what is left to do.
+        written = False
+    # The daemon owns the key, Rspamd's group reads it; also a kept one, made before they existed.
+    # Where they do not exist yet, or we are not root, the text below says what is left to do.
     with contextlib.suppress(LookupError, OSError):
         shutil.chown(path, user=DAEMON_USER)
     with contextlib.suppress(LookupError, OSError):
         shutil.chown(path, group=RSPAMD_GROUP)
-    return True
+    return written
 
 
 def _tell(path: Path, *, written: bool) -> None:

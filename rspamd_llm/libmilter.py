@@ -142,6 +142,7 @@ class Listener:
         self._address = address
         # Where a connection reaches libmilter: its address, and another once that is given up.
         self._door = address
+        self._descriptor = -1
         self._waiting = 0
         self._lock = threading.Lock()
         self._somebody_waits = threading.Event()
@@ -180,7 +181,7 @@ class Listener:
                 os.umask(before)
         if self._address.path and group:
             _give_to_group(self._address.path, group)
-        descriptor = _listening_descriptor(self._address)
+        self._descriptor = descriptor = _listening_descriptor(self._address)
         if not self._address.path:
             # libmilter writes each edit and the answer apart, and Nagle's algorithm holds the last
             # one for the MTA's delayed ACK: 40 ms a mail.  Accepted sockets inherit this.
@@ -213,7 +214,7 @@ class Listener:
         listener in place of the living one.
         """
         self._closed.set()
-        descriptor = _listening_descriptor(self._address)
+        descriptor = self._descriptor
         with (
             socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as dead,
             socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as visitor,

@@ -43,6 +43,9 @@ ANSWER_BYTES = 2_000_000
 CLEARLY_SHORT = 0.4
 """Share of the context up to which our bound is believed: the rarest scripts cost 2.5 times it."""
 
+SPARE_CONNECTIONS = 10
+"""For counting prompts and listing models beside the calls."""
+
 COUNT_TIMEOUT = 2.0
 """Seconds for a server to count a prompt, which takes it a millisecond."""
 
@@ -89,6 +92,7 @@ class ModelClient:
             # Compressed answers could be of any size once unpacked.
             headers={"Accept-Encoding": "identity"},
             event_hooks={"response": [_bound]},
+            limits=httpx2.Limits(max_connections=concurrency + SPARE_CONNECTIONS),
         )
         self._client = openai.AsyncOpenAI(
             api_key="-", base_url="http://invalid/v1", max_retries=0, http_client=self._http
@@ -156,9 +160,12 @@ class ModelClient:
                     json={"model": self._model, "content": text, "prompt": text},
                     headers={"Authorization": f"Bearer {endpoint.api_key or '-'}"},
                 )
+        except (httpx2.HTTPError, ModelError, TimeoutError):
+            return None  # a passing fault, which tells nothing of what the server offers
+        try:
             found = answer.json() if answer.status_code == 200 else {}
             count = found["count"] if "count" in found else len(found["tokens"])
-        except (httpx2.HTTPError, ModelError, TimeoutError, ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError):
             count = 0
         offered = isinstance(count, int) and count > 0
         self._counts.setdefault(endpoint.base_url, offered)
@@ -171,7 +178,7 @@ class ModelClient:
         """Learns from a server's count of a prompt.  Raises ModelError if it cut the prompt."""
         text = prompt.system + prompt.user
         meter = self._meter(endpoint)
-        if meter.is_cut(text, count):
+        if tokens.is_cut(text, count):
             raise ModelError(
                 Failure.CONTEXT_OVERFLOW,
                 f"the server read {count} tokens of a longer prompt: raise its context to "

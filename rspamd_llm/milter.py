@@ -43,6 +43,16 @@ RECIPIENTS_KEPT = 100
 HEADER_BYTES_KEPT = 256_000
 """Bytes kept of a header.  Postfix's header_size_limit is 102,400 for one header line."""
 
+# Junk in front of these must not keep them from the reader.
+_NEEDED = frozenset(("from", "reply-to", "to", "cc", "subject", "date", "mime-version")) | {
+    "content-type",
+    "content-transfer-encoding",
+    "content-disposition",
+}
+NEEDED_KEPT = 20
+LINE_KEPT = 8_000
+"""How many of these are kept beyond HEADER_BYTES_KEPT, and how many bytes of each."""
+
 FORGED_LIMIT = 10_000
 """Arriving headers of ours that are deleted.  Postfix walks its queue file for each deletion: this
 many cost it 4 s, ten times as many 6 minutes.  No honest mail has more than a handful."""
@@ -104,6 +114,8 @@ class _Gathered:
     recipient_count: int = 0
     names: list[str] = field(default_factory=list)
     header: list[bytes] = field(default_factory=list)
+    needed: list[bytes] = field(default_factory=list)
+    """What the mail cannot be read without, of the headers beyond HEADER_BYTES_KEPT."""
     header_size: int = 0
     body: list[bytes] = field(default_factory=list)
     body_kept: int = 0
@@ -202,6 +214,8 @@ class Session(Milter.Base):
         message.header_size += len(line)
         if message.header_size <= HEADER_BYTES_KEPT:
             message.header.append(line)
+        elif name.lower() in _NEEDED and len(message.needed) < NEEDED_KEPT:
+            message.needed.append(line if len(line) <= LINE_KEPT else line[:LINE_KEPT] + b"\r\n")
         return int(Milter.CONTINUE)
 
     def body(self, chunk: bytes) -> int:
@@ -293,7 +307,7 @@ class Session(Milter.Base):
                 recipient_count=gathered.recipient_count,
                 authenticated=gathered.authenticated,
             ),
-            data=b"".join((*gathered.header, b"\r\n", *gathered.body)),
+            data=b"".join((*gathered.header, *gathered.needed, b"\r\n", *gathered.body)),
             size=gathered.header_size + gathered.body_size,
         )
 
@@ -303,18 +317,17 @@ class Session(Milter.Base):
         late = Deadline(deadline.at + GRACE)
         with self._service.listener.long_callback():
             future = self._service.scan(message, deadline)
-            while True:
-                try:
-                    return future.result(min(PROGRESS_INTERVAL, late.left()))
-                except concurrent.futures.CancelledError:
-                    return Scan(outcome=Unscored(Failure.INTERNAL, "the scan was cancelled"))
-                except TimeoutError:
-                    if future.done():
-                        continue
-                    if late.left() <= 0:
-                        future.cancel()
-                        return Scan(outcome=Unscored(Failure.TIMEOUT, "the scan kept no deadline"))
+            while not concurrent.futures.wait(
+                (future,), timeout=min(PROGRESS_INTERVAL, late.left())
+            ).done:
+                if late.left() <= 0:
+                    future.cancel()
+                    return Scan(outcome=Unscored(Failure.TIMEOUT, "the scan kept no deadline"))
                 self._progress_or_cancel(future)
+        try:
+            return future.result()
+        except concurrent.futures.CancelledError:
+            return Scan(outcome=Unscored(Failure.INTERNAL, "the scan was cancelled"))
 
     def _progress_or_cancel(self, future: concurrent.futures.Future[Scan]) -> None:
         try:

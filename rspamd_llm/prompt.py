@@ -40,6 +40,8 @@ PLAIN_SHOWN = 600
 """Characters of a plain text that differs from what is shown."""
 QUOTED_SHOWN = 1_500
 """Characters of a quoted mail: it explains the mail, and is not what is judged."""
+TEXT_LOOKED_AT = 100_000
+"""Characters of text that a sample is drawn from; undoing its spelling takes 5 ms."""
 EXCERPT = 1_000
 """Characters of text with `prompt.content = "excerpt"`."""
 
@@ -252,8 +254,9 @@ def _without_prose(line: str) -> str:
 
 def _inside(mail: Mail, instructions: Instructions, recipients: tuple[str, ...], room: int) -> str:
     """All of the sender's words, within `room`: first what is short, then the text."""
-    hide = redact.hiding(recipients, everything=instructions.redact)
-    safe = functools.partial(_safe, hide=hide, mark_data=instructions.mark_data)
+    # Masked before anything is cut: half an address would not be known for one.
+    mail = _masked(mail, redact.hiding(recipients, everything=instructions.redact))
+    safe = functools.partial(_safe, mark_data=instructions.mark_data)
     lines = [safe(line) for line in _head(mail, links=_full(instructions))]
     # However long a name or a subject, none of the other lines goes for it.
     head = tokens.fitting("\n".join(tokens.fitting(line, room // 8) for line in lines), room // 2)
@@ -262,18 +265,44 @@ def _inside(mail: Mail, instructions: Instructions, recipients: tuple[str, ...],
     tail = tokens.fitting("\n".join(safe(line) for line in _beside(mail)), room // 4)
     left = room - tokens.at_most(head) - tokens.at_most(tail) - 8
     # Only the reader's own text is undone: a domain must stay as it is.
-    text = safe(spelling.undo(mail.text[: left * 6]).text)
+    text = safe(spelling.undo(mail.text[: min(left * 6, TEXT_LOOKED_AT)]).text)
     if instructions.content == "excerpt":
         text = sampled(text, min(left, tokens.at_most(text[:EXCERPT])))
     return f"{head}\nText:\n{sampled(text, left)}" + (f"\n{tail}" if tail else "")
+
+
+def _masked(mail: Mail, hide: redact.Hiding) -> Mail:
+    """The mail with personal tokens masked in all that a prompt shows of its text."""
+    return dataclasses.replace(
+        mail,
+        subject=hide(mail.subject),
+        text=hide(mail.text),
+        plain=hide(mail.plain),
+        hidden=hide(mail.hidden),
+        alts=tuple(hide(alt) for alt in mail.alts),
+        links=tuple(
+            dataclasses.replace(link, text=hide(link.text), target=hide(link.target))
+            for link in mail.links
+        ),
+        quoted=tuple(
+            dataclasses.replace(one, subject=hide(one.subject), text=hide(one.text))
+            for one in mail.quoted
+        ),
+        attachments=tuple(
+            dataclasses.replace(
+                file, name=hide(file.name), links=tuple(hide(target) for target in file.links)
+            )
+            for file in mail.attachments
+        ),
+    )
 
 
 def _full(instructions: Instructions) -> bool:
     return instructions.content != "metadata"
 
 
-def _safe(text: str, *, hide: redact.Hiding, mark_data: bool) -> str:
-    defused = fence.defuse(hide(text))
+def _safe(text: str, *, mark_data: bool) -> str:
+    defused = fence.defuse(text)
     return fence.mark_blanks(defused) if mark_data else defused
 
 

@@ -133,8 +133,9 @@ async def _rows(
 
 async def _row(works: assembly.Works, config: Config, file: str, sender: Sender) -> Row:
     began = time.monotonic()
+    path, file = file, file.encode("utf-8", "backslashreplace").decode()
     try:
-        data = await asyncio.to_thread(_contents, file)
+        data = await asyncio.to_thread(_contents, path, config.gate.max_size)
     except OSError as error:
         return Row(file=file, status="error", code=UNREADABLE, reason=error.strerror, seconds=0.0)
     message = Message(
@@ -145,7 +146,7 @@ async def _row(works: assembly.Works, config: Config, file: str, sender: Sender)
             recipients=sender.recipients,
             recipient_count=len(sender.recipients),
         ),
-        data=data[: config.milter.max_body],
+        data=_kept(data, config.milter.max_body),
         size=len(data),
     )
     done = await works.scanner.scan(message, Deadline.after(config.milter.deadline))
@@ -170,8 +171,18 @@ async def _row(works: assembly.Works, config: Config, file: str, sender: Sender)
             )
 
 
-def _contents(file: str) -> bytes:
-    return sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+def _contents(file: str, most: int) -> bytes:
+    """A mail file's bytes, and no more than tell that it is larger than is judged."""
+    if file == "-":
+        return sys.stdin.buffer.read(most + 1)
+    with Path(file).open("rb") as opened:
+        return opened.read(most + 1)
+
+
+def _kept(data: bytes, max_body: int) -> bytes:
+    """What the milter would keep of a message: its header, and `max_body` of its body."""
+    ends = [at for at in (data.find(b"\n\n"), data.find(b"\r\n\r\n")) if at >= 0]
+    return data[: (min(ends) if ends else 0) + max_body]
 
 
 def _table(rows: list[Row]) -> Table:

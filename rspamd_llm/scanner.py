@@ -209,7 +209,11 @@ class Scanner:
         """The prompt, made shorter until it fits the context by the best count there is."""
         room = self._profile.room
         for _ in range(FITTINGS):
-            prompt = self._profile.prompt(message, mail, facts, room)
+            loop = asyncio.get_running_loop()
+            making = loop.run_in_executor(
+                self._readers, self._profile.prompt, message, mail, facts, room
+            )
+            prompt = await asyncio.wait_for(making, deadline.left())
             excess = await self._asker.excess(prompt, deadline)
             if excess <= 1.0:
                 return prompt

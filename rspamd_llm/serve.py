@@ -27,6 +27,9 @@ ANSWER_GRACE = 0.5
 """Seconds between the last message's end and ours: libmilter writes the answer to the MTA after our
 callback has returned, and tells nobody when it has."""
 
+START_INTERVAL = 0.01
+"""Seconds between looks at whether all has started."""
+
 SIGNAL_INTERVAL = 1.0
 """Seconds after which a signal is noticed at the latest.  Usually it wakes the main thread; one
 that reaches a thread which has not blocked it yet only leaves a mark."""
@@ -48,10 +51,17 @@ def serve(config: Config) -> int:
         _log.warning("%s", warning)
 
     core = Core()
-    works = core.run(assembly.start(plan))
+    stop = threading.Event()
+    libmilter.take_signals(stop.set)
+    starting = core.submit(assembly.start(plan))
+    while not starting.done() and not stop.wait(START_INTERVAL):
+        pass
+    if stop.is_set():
+        # The embedded engine ends with us, however far it has come with its model.
+        os._exit(0)
+    works = starting.result()
     listener = libmilter.Listener(address)
     traffic = Traffic()
-    stop = threading.Event()
     service = Service(
         scan=lambda message, deadline: core.submit(works.scanner.scan(message, deadline)),
         report=log.scanned,
@@ -63,7 +73,6 @@ def serve(config: Config) -> int:
         listener=listener,
         traffic=traffic,
     )
-    libmilter.take_signals(stop.set)
     try:
         listener.open(
             functools.partial(Session, service),
@@ -86,17 +95,25 @@ def serve(config: Config) -> int:
     if listener.failed:
         _log.error("libmilter ended by itself")
     else:
-        listener.close()
+        _close(listener)
     if not traffic.wait_empty(config.milter.drain):
         core.call(works.scanner.abandon)
         traffic.wait_empty(LAST_ANSWERS)
     time.sleep(ANSWER_GRACE)
-    with contextlib.suppress(TimeoutError):
+    with contextlib.suppress(Exception):
         core.run(works.stop(), timeout=LAST_ANSWERS)
     _log.info("stopped")
     sys.stderr.flush()
     # libmilter's threads are still there; letting main() return has crashed with them.
     os._exit(1 if listener.failed else 0)
+
+
+def _close(listener: libmilter.Listener) -> None:
+    try:
+        listener.close()
+    except OSError as error:
+        # Out of descriptors, say: what is under way is answered all the same.
+        _log.error("the address is given up only at the end: %s", error)
 
 
 def _notify(state: str) -> None:

@@ -5,6 +5,7 @@ What may not live here: asking a server (llm.py).
 
 from __future__ import annotations
 
+import re
 import string
 from dataclasses import dataclass
 
@@ -40,6 +41,15 @@ def fitting(text: str, tokens: int) -> str:
     return text[:low]
 
 
+# Words, and runs of signs: vocabularies seldom join two of them, and never across a blank.
+_SEGMENT = re.compile(r"[^\W_]+|(?:[^\w\s]|_)+")
+
+
+def at_least(text: str) -> int:
+    """About the least that a text costs: a token for each word and each run of signs."""
+    return len(_SEGMENT.findall(text))
+
+
 MARGIN = 0.8
 """A count below this share of the least that is expected is a cut, not a matter of tokenisers."""
 
@@ -47,38 +57,26 @@ CUT_LEAST = 900
 """A cut prompt fills its context, and the smallest that servers give is 1,024 less an answer; a
 count below is of a server that leaves out what it has cached."""
 
-SETTLED = 3
-"""Answers after which a server's ratios are believed."""
+
+def is_cut(prompt: str, count: int) -> bool:
+    """Whether a server's count tells that it read less than the prompt.
+
+    A missing or zero count, and one that leaves out cached tokens, tell nothing.
+    """
+    return CUT_LEAST <= count < MARGIN * at_least(prompt)
 
 
 @dataclass(frozen=True, slots=True)
 class Meter:
     """What one server's answers have taught: its counts as shares of our bound from above."""
 
-    least: float = 1.0
     most: float = 0.0
-    seen: int = 0
 
     def learned(self, bound: int, count: int) -> Meter:
         """The meter after an answer that was not cut."""
-        if count <= 0 or bound <= 0:
-            return self
-        ratio = count / bound
-        return Meter(min(self.least, ratio), max(self.most, ratio), self.seen + 1)
+        return Meter(max(self.most, count / bound)) if count > 0 and bound > 0 else self
 
     @property
     def factor(self) -> float:
         """What our bound must be multiplied with to be one for this server too; at least 1."""
         return max(1.0, self.most)
-
-    def is_cut(self, prompt: str, count: int) -> bool:
-        """Whether a server's count tells that it read less than the prompt.
-
-        A missing or zero count, and one that leaves out cached tokens, tell nothing.
-        """
-        if count < CUT_LEAST:
-            return False
-        expected = float(len(prompt.split()))  # a word is a token at least
-        if self.seen >= SETTLED:
-            expected = max(expected, self.least * at_most(prompt))
-        return count < MARGIN * expected

@@ -266,6 +266,12 @@ class TestInit:
         assert (folder / "rspamd-llm.toml").read_text() == "# mine\n"
         assert key.read_text().splitlines()[-1] == secret
 
+    def test_a_path_with_quotes_in_it(self, tmp_path: Path) -> None:
+        folder = tmp_path / 'odd "name" \\ é'
+        assert cli.main(["init", "--dir", str(folder)]) == 0
+        loaded = config.load(folder / "rspamd-llm.toml")
+        assert loaded.trust.key_file == str(folder / "verdict.key")
+
     def test_a_folder_that_cannot_be_made(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:

@@ -358,6 +358,17 @@ class TestContradictions:
     def test_text(self, document: Document, text: str) -> None:
         assert config.warnings(config.parse(document)) == (text,)
 
+    def test_what_the_builtin_model_has_no_use_for(self) -> None:
+        llm = {"engine": "embedded", "model": "builtin"}
+        assert config.warnings(config.parse({"llm": llm})) == ()
+        told = config.warnings(
+            config.parse({"llm": llm, "prompt": {"redact": True}, "verdict": {"categories": ["x"]}})
+        )
+        assert told == (
+            "without effect with the builtin model: prompt",
+            "without effect with the builtin model: verdict.categories that it does not know",
+        )
+
     def test_switching_off_what_is_not_there_is_no_warning(self) -> None:
         off = {"evidence": {"dns": False, "authentication": "off"}, "search": {"provider": "none"}}
         assert config.warnings(config.parse(off)) == ()

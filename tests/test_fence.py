@@ -80,3 +80,9 @@ def test_defused_text_has_no_angles_and_all_of_its_letters(text: str) -> None:
 
 def test_the_fence_stands_on_lines_of_its_own() -> None:
     assert fence.fence("a\nb", "00ff00ff00ff") == "<<<00ff00ff00ff\na\nb\n00ff00ff00ff>>>"
+
+
+@pytest.mark.parametrize("line", ["#\n", "- \n", "> \n", "=\n\n", "system", "[", "* " * 20])
+def test_a_megabyte_of_the_worst_ends(line: str) -> None:
+    """Were it quadratic, this would take hours."""
+    assert fence.defuse(line * (1_000_000 // len(line)))

@@ -600,6 +600,17 @@ class TestContext:
         counted, bound = asyncio.run(work())
         assert 0 < counted < bound
 
+    def test_a_passing_fault_does_not_switch_counting_off(self, stub: StubModel) -> None:
+        async def work() -> dict[str, bool]:
+            async with client("http://127.0.0.1:1/v1") as made:
+                await made.excess(json_prompt("a1" * 5_000), Deadline.after(LONG))
+                down = dict(made._counts)
+            async with client(stub.base_url) as made:
+                await made.excess(json_prompt("a1" * 5_000), Deadline.after(LONG))
+                return down | made._counts
+
+        assert asyncio.run(work()) == {stub.base_url: False}
+
     def test_a_prompt_that_was_cut_gives_no_verdict(self, stub: StubModel) -> None:
         stub.set(Behaviour(prompt_tokens=1_100))
         with pytest.raises(ModelError) as caught:

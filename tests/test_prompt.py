@@ -311,6 +311,15 @@ class TestPrivacy:
         assert "[recipient]@victim.example" in user
         assert "eve@other.example" in user
 
+    def test_an_address_is_masked_before_anything_is_cut(self) -> None:
+        target = "https://a.test/" + "x" * 90 + "?m=bob@victim.example&more=1"
+        odd = dataclasses.replace(
+            FULL,
+            links=(Link(text="x" * 50 + " bob@victim.example", target=target),),
+            hidden="y" * (prompt.HIDDEN_SHOWN - 6) + " bob@victim.example",
+        )
+        assert "bob" not in instruct(odd, KNOWN).user
+
     def test_a_recipient_of_the_header_alone_is_counted_not_named(self) -> None:
         data = b"From: a@b.example\r\nTo: Secret Name <secret@third.example>\r\n\r\ntext\r\n"
         read = mail.read(data)

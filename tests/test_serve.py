@@ -337,6 +337,20 @@ class TestHostileMail:
         assert fields(mail)["st"] == "scored"
         assert len(mail.values("X-GPT-Score")) == 1
 
+    def test_junk_in_front_does_not_keep_the_header_from_the_reader(
+        self, daemon: PrivateDaemon, stub: StubModel
+    ) -> None:
+        junk = b"".join(b"X-Junk: " + b"j" * 90_000 + b"\r\n" for _ in range(4))
+        mail = Mail.parse(
+            junk + b"From: Eve <eve@junk.example>\r\nSubject: behind the junk\r\n"
+            b"Content-Type: text/html\r\n\r\n<p>formatted <b>text</b></p>\r\n"
+        )
+        _, after = run(sent(daemon, mail))
+        assert fields(after)["st"] == "scored"
+        asked = stub.requests[-1].body["messages"][-1]["content"]
+        for told in ("eve@junk.example", "Subject: behind the junk", "formatted text"):
+            assert told in asked
+
     def test_a_flood_of_forged_headers_is_refused(self, daemon: PrivateDaemon) -> None:
         """Each deletion makes Postfix walk its queue file: a flood would bind it for minutes."""
         flood = Mail.parse(b"X-GPT-Score: 0\r\n" * 10_001 + b"\r\nhello\r\n")

@@ -29,26 +29,29 @@ def test_what_fits_is_the_longest_head(room: int) -> None:
     assert len(head) == len(text) or tokens.at_most(text[: len(head) + 1]) > room
 
 
-class TestMeter:
+class TestCut:
     LONG = "word " * 3_000
 
     def test_a_count_far_below_the_words_is_a_cut(self) -> None:
-        assert Meter().is_cut(self.LONG, 2_048)
-        assert not Meter().is_cut(self.LONG, 3_000)
+        assert tokens.is_cut(self.LONG, 2_048)
+        assert not tokens.is_cut(self.LONG, 3_000)
 
     @pytest.mark.parametrize("count", [0, 1, 300, tokens.CUT_LEAST - 1])
     def test_a_missing_or_cache_reduced_count_is_unknown(self, count: int) -> None:
-        assert not Meter().is_cut(self.LONG, count)
+        assert not tokens.is_cut(self.LONG, count)
 
-    def test_what_a_server_s_counts_teach_finds_smaller_cuts(self) -> None:
-        dense = "a1,b2;" * 1_000  # one word, thousands of tokens
-        assert not Meter().is_cut(dense, 2_048)
-        taught = Meter()
-        for _ in range(tokens.SETTLED):
-            taught = taught.learned(tokens.at_most(dense[:300]), 200)
-        assert taught.is_cut(dense, 2_048)
-        assert not taught.is_cut(dense, 4_000)
+    def test_ollama_s_cut_of_prose_is_noticed(self) -> None:
+        """A context of 2,048 and a prompt of some 3,500 tokens: about 1.2 of them a word."""
+        assert tokens.is_cut("He said, as always, that it rains. " * 300, 2_048)
 
+    @pytest.mark.parametrize(
+        "text", ["-" * 72 + "\n", "1234567890" * 7 + "\n", "漢" * 70, "=_" * 36]
+    )
+    def test_what_some_vocabularies_join_is_no_cut(self, text: str) -> None:
+        assert not tokens.is_cut(text * 60, 900)
+
+
+class TestMeter:
     def test_a_server_that_counts_more_than_our_bound_corrects_it(self) -> None:
         assert Meter().factor == 1.0
         assert Meter().learned(100, 80).factor == 1.0

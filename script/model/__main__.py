@@ -15,7 +15,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m script.model", description=__doc__)
     parser.add_argument("command", choices=("generate", "train", "export", "evaluate", "show"))
     parser.add_argument("--build", type=Path, default=Path("build/model"), help="working folder")
-    parser.add_argument("--corpus", type=Path, default=Path("../shared/corpus"))
+    parser.add_argument("--corpus", type=Path, default=Path("corpus"))
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--count", type=int, default=40000, help="generated mails to train on")
     parser.add_argument("--steps", type=int, default=1800)
