@@ -340,7 +340,7 @@ class TestHostileMail:
     def test_junk_in_front_does_not_keep_the_header_from_the_reader(
         self, daemon: PrivateDaemon, stub: StubModel
     ) -> None:
-        junk = b"".join(b"X-Junk: " + b"j" * 90_000 + b"\r\n" for _ in range(4))
+        junk = b"".join(b"X-Junk: " + b"j" * 50_000 + b"\r\n" for _ in range(6))
         mail = Mail.parse(
             junk + b"From: Eve <eve@junk.example>\r\nSubject: behind the junk\r\n"
             b"Content-Type: text/html\r\n\r\n<p>formatted <b>text</b></p>\r\n"
