@@ -36,9 +36,15 @@ def make(size: int, number: int) -> Mail:
     readable = max(min(size - 900, 40_000), 400)  # bytes; the headers and marks take 900
     lines = _lines(rng, readable * 2 // 5)
     text = "\r\n".join(lines)
+    # A link for each 1,600 bytes: newsletters and phishing mails have one for each 1,700.
     paragraphs = "\r\n".join(
-        f'<p style="margin:0">{line} <a href="https://www.{domain}/{rng.randrange(10**6)}">more</a>'
-        for line in lines[: max(1, len(lines) * 2 // 3)]
+        f'<p style="margin:0">{line}'
+        + (
+            f' <a href="https://www.{domain}/{rng.randrange(10**6)}">more</a>'
+            if at % 8 == 0
+            else ""
+        )
+        for at, line in enumerate(lines[: max(1, len(lines) * 4 // 5)])
     )
     page = f"<!doctype html><html><body>{paragraphs}</body></html>"
     parts = [

@@ -10,7 +10,7 @@ import dataclasses
 import functools
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
 
@@ -23,15 +23,35 @@ LOOKED_AT = 30_000
 _GAP = r"(?:\W+\w+){0,5}?\W+"
 
 
+AROUND = 160
+"""Characters on each side of a sign's word in which its pattern is looked for: some 25 words."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Sign:
-    """A sign: its pattern, and words one of which is in every text that the pattern matches."""
+    """A sign: its pattern, and words near one of which all that it matches stands."""
 
     words: tuple[str, ...]
     pattern: re.Pattern[str]
 
     def stands_in(self, text: str, lowered: str) -> bool:
-        return any(word in lowered for word in self.words) and bool(self.pattern.search(text))
+        """Whether the pattern matches around one of the words."""
+        end = 0
+        for at in sorted(set(_places(self.words, lowered))):
+            if at + AROUND <= end:
+                continue
+            start, end = max(at - AROUND, end - AROUND, 0), at + 2 * AROUND
+            if self.pattern.search(text, start, end):
+                return True
+        return False
+
+
+def _places(words: tuple[str, ...], text: str) -> Iterator[int]:
+    for word in words:
+        at = text.find(word)
+        while at >= 0:
+            yield at
+            at = text.find(word, at + AROUND)
 
 
 @functools.cache

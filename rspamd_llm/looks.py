@@ -6,6 +6,7 @@ Takes an element's style and the look of what it stands in.  What may not live h
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -65,7 +66,32 @@ def look(above: Look, tag: str, attributes: Mapping[str, str | None], style: Sty
     """The look of an element in another."""
     if above.shut:
         return above
-    values = {name: value for name, (_, value) in style.items()}
+    # Mails repeat their few styles by the hundred: each is worked out once.
+    own = tuple(
+        (name, "#" if name == "href" and value else value)  # that it is a link, not where to
+        for name, value in attributes.items()
+        if name not in _NO_LOOKS
+    )
+    values = tuple((name, value) for name, (_, value) in style.items())
+    if sum(len(value or "") for _, value in own + values) > REMEMBERED:
+        return _look.__wrapped__(above, tag, own, values)
+    return _look(above, tag, own, values)
+
+
+_NO_LOOKS = frozenset(("src", "alt", "title", "id", "class", "style", "name", "target"))
+
+REMEMBERED = 500
+"""Characters of a style that is remembered, so that a thousand of them stay small."""
+
+
+@functools.lru_cache(maxsize=1_024)
+def _look(
+    above: Look,
+    tag: str,
+    own: tuple[tuple[str, str | None], ...],
+    styled: tuple[tuple[str, str], ...],
+) -> Look:
+    attributes, values = dict(own), dict(styled)
     size = _size(above, tag, attributes, values)
     shut = _shut(above, attributes, values, size)
     if shut is not None:

@@ -282,7 +282,7 @@ def _masked(mail: Mail, hide: redact.Hiding) -> Mail:
         alts=tuple(hide(alt) for alt in mail.alts),
         links=tuple(
             dataclasses.replace(link, text=hide(link.text), target=hide(link.target))
-            for link in mail.links
+            for link in _first_links(mail)
         ),
         quoted=tuple(
             dataclasses.replace(one, subject=hide(one.subject), text=hide(one.text))

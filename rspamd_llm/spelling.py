@@ -197,8 +197,10 @@ def _decoded(text: str) -> str:
 
     Mail programs show such text as it stands; a person reads through it, a small model does not.
     """
-    if len(_ENTITY.findall(text)) >= SOUP_LEAST:
+    if text.count("&") >= SOUP_LEAST and len(_ENTITY.findall(text)) >= SOUP_LEAST:
         text = _ENTITY.sub(lambda entity: html.unescape(entity.group()), text)
+    if text.count("=") < SOUP_LEAST:
+        return text
     if sum(len(_QUOTED.findall(word)) for word in _NO_ADDRESS.findall(text)) >= SOUP_LEAST:
         text = _SOFT_BREAK.sub("", text)
         text = _NO_ADDRESS.sub(lambda word: _QUOTED_RUN.sub(_unquoted, word.group()), text)
