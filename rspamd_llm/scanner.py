@@ -7,6 +7,7 @@ outside is handed in.  Whatever happens, a scan ends with an Outcome, within its
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import ParamSpec, Protocol, TypeVar
 
 from rspamd_llm import facts as facts_of
 from rspamd_llm import gate as gates
@@ -37,6 +38,9 @@ from rspamd_llm.domain import (
     Skipped,
     Unscored,
 )
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 READERS = 4
 """Threads that read mail.  Reading holds the interpreter: more would not be faster, and one that
@@ -171,14 +175,12 @@ class Scanner:
     async def _line(self, message: Message, deadline: Deadline, progress: _Progress) -> Outcome:
         began = time.monotonic()
         with progress.stage("read"):
-            loop = asyncio.get_running_loop()
-            reading = loop.run_in_executor(self._readers, self._brief, message)
-            brief = await asyncio.wait_for(reading, deadline.left())
+            brief = await self._read_aside(deadline, self._brief, message)
         if brief is None:
             return Skipped(Skip.NO_TEXT)
-        mail, progress.facts = brief
-        with progress.stage("prompt"):
-            progress.prompt = await self._fitted(message, mail, progress.facts, deadline)
+        mail, progress.facts, first = brief
+        with progress.stage("fit"):
+            progress.prompt = await self._fitted(first, message, mail, progress.facts, deadline)
         with progress.stage("model"):
             # The asker keeps the deadline itself; a scan keeps it whatever an asker does.
             async with asyncio.timeout(deadline.left()):
@@ -195,27 +197,33 @@ class Scanner:
             injection=progress.facts.has(Flag.ADDRESSES_MODEL),
         )
 
-    def _brief(self, message: Message) -> tuple[Mail, Facts] | None:
-        """A message read, and its facts; None where there is nothing to judge."""
+    async def _read_aside(
+        self, deadline: Deadline, function: Callable[P, T], *arguments: P.args, **named: P.kwargs
+    ) -> T:
+        """Calls a function that reads mail in a thread of the readers, until the deadline."""
+        call = functools.partial(function, *arguments, **named)
+        reading = asyncio.get_running_loop().run_in_executor(self._readers, call)
+        return await asyncio.wait_for(reading, deadline.left())
+
+    def _brief(self, message: Message) -> tuple[Mail, Facts, Prompt] | None:
+        """A message read, its facts and its prompt; None where there is nothing to judge."""
         mail = self._read(message)
         if gates.is_empty(mail):
             return None
-        now = datetime.now(UTC)
-        return mail, injection.noted(facts_of.gather(message, mail, now=now), mail)
+        facts = injection.noted(facts_of.gather(message, mail, now=datetime.now(UTC)), mail)
+        return mail, facts, self._profile.prompt(message, mail, facts, self._profile.room)
 
     async def _fitted(
-        self, message: Message, mail: Mail, facts: Facts, deadline: Deadline
+        self, prompt: Prompt, message: Message, mail: Mail, facts: Facts, deadline: Deadline
     ) -> Prompt:
         """The prompt, made shorter until it fits the context by the best count there is."""
         room = self._profile.room
         for _ in range(FITTINGS):
-            loop = asyncio.get_running_loop()
-            making = loop.run_in_executor(
-                self._readers, self._profile.prompt, message, mail, facts, room
-            )
-            prompt = await asyncio.wait_for(making, deadline.left())
             excess = await self._asker.excess(prompt, deadline)
             if excess <= 1.0:
                 return prompt
             room = int(room * 0.95 / excess)
+            prompt = await self._read_aside(
+                deadline, self._profile.prompt, message, mail, facts, room
+            )
         raise ModelError(Failure.CONTEXT_OVERFLOW, "the prompt does not fit the context")

@@ -127,7 +127,7 @@ class TestOutcomes:
         assert done.outcome.verdict == Verdict(score=0.9, category="scam", reason="r")
         assert (done.outcome.model, done.outcome.prompt_id) == ("m", "00000000")
         assert (done.outcome.tokens_in, done.outcome.tokens_out) == (7, 3)
-        assert set(done.stages) == {"read", "prompt", "model"}
+        assert set(done.stages) == {"read", "fit", "model"}
         assert done.facts is not None
         assert done.facts.sender_domain == "b.example"
         assert done.prompt == asker.prompts[0]
@@ -164,7 +164,7 @@ class TestOutcomes:
         assert done.outcome == Unscored(code, "cause")
         assert done.prompt is not None
         assert done.completion is None
-        assert set(done.stages) == {"read", "prompt", "model"}
+        assert set(done.stages) == {"read", "fit", "model"}
 
     def test_an_answer_that_is_no_verdict(self) -> None:
         odd = Completion(text="I cannot judge this mail.")
