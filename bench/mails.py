@@ -26,6 +26,17 @@ wait water week welcome window winter work world year yesterday young
 """
 WORDS = TEXT.split()
 
+CELL = (
+    'style="margin:0;padding:12px 24px;font-family:Arial,Helvetica,sans-serif;font-size:14px;'
+    'line-height:20px;color:#333333;background-color:#ffffff" align="left" valign="top"'
+)
+# What newsletters wrap a paragraph in: tables in tables, with styles on each.
+MARKUP = (
+    '<table width="600" cellpadding="0" cellspacing="0" border="0" style="margin:0 auto">'
+    f'<tr><td {CELL}><table width="100%" border="0"><tr><td {CELL}><span {CELL}>{{line}}</span>'
+    "</td></tr></table></td></tr></table>"
+)
+
 DOMAINS = ("example.com", "example.net", "example.org", "mail.example", "shop.example")
 
 
@@ -34,17 +45,17 @@ def make(size: int, number: int) -> Mail:
     rng = random.Random(f"{size} {number}")
     domain = rng.choice(DOMAINS)
     readable = max(min(size - 900, 40_000), 400)  # bytes; the headers and marks take 900
-    lines = _lines(rng, readable * 2 // 5)
+    # A tenth of such a mail is text, or less: of real ones of 12 to 32 kB the median is 3 %, a quarter have
+    # 6 % and more.  The rest is markup.  They have a link for each 1,700 bytes.
+    lines = _lines(rng, max(readable // 13, 60))
     text = "\r\n".join(lines)
-    # A link for each 1,600 bytes: newsletters and phishing mails have one for each 1,700.
     paragraphs = "\r\n".join(
-        f'<p style="margin:0">{line}'
-        + (
-            f' <a href="https://www.{domain}/{rng.randrange(10**6)}">more</a>'
-            if at % 8 == 0
-            else ""
+        MARKUP.format(
+            line=f'{line} <a href="https://www.{domain}/{rng.randrange(10**6)}">more</a>'
+            if at % 2 == 0
+            else line
         )
-        for at, line in enumerate(lines[: max(1, len(lines) * 4 // 5)])
+        for at, line in enumerate(lines)
     )
     page = f"<!doctype html><html><body>{paragraphs}</body></html>"
     parts = [
