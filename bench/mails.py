@@ -45,8 +45,8 @@ def make(size: int, number: int) -> Mail:
     rng = random.Random(f"{size} {number}")
     domain = rng.choice(DOMAINS)
     readable = max(min(size - 900, 40_000), 400)  # bytes; the headers and marks take 900
-    # A tenth of such a mail is text, or less: of real ones of 12 to 32 kB the median is 3 %, a quarter have
-    # 6 % and more.  The rest is markup.  They have a link for each 1,700 bytes.
+    # A tenth of such a mail is text, or less: of real ones of 12 to 32 kB the median is 3 %, a
+    # quarter have 6 % and more.  The rest is markup.  They have a link for each 1,700 bytes.
     lines = _lines(rng, max(readable // 13, 60))
     text = "\r\n".join(lines)
     paragraphs = "\r\n".join(
