@@ -208,11 +208,6 @@ def owns(brand: Brand, domain: str) -> bool:
     )
 
 
-def is_any_brands(domain: str) -> bool:
-    """Whether a registered domain is some brand's own."""
-    return _book().all_owned.has(domain)
-
-
 # --- Names made to be taken for others ------------------------------------------------------
 
 

@@ -11,6 +11,7 @@ of one script stay, whatever they look like.  `undo` takes time linear in the le
 
 from __future__ import annotations
 
+import functools
 import html
 import re
 import unicodedata
@@ -169,6 +170,8 @@ class _Tally:
     """Places inside words where a sign stands that nobody sees; soft hyphens have a reason."""
 
 
+# Facts and prompt ask for the same name, subject and text of one mail: a few mails' worth is kept.
+@functools.lru_cache(maxsize=16)
 def undo(text: str) -> Spelled:
     """The text with its obfuscation undone in its first LIMIT characters.  Never raises."""
     head, rest = _decoded(text[:LIMIT]), text[LIMIT:]
