@@ -11,7 +11,6 @@ import logging
 import os
 import socket
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from rspamd_llm import assembly, keys, libmilter, log
 from rspamd_llm.config import Config, warnings
 from rspamd_llm.core import Core
 from rspamd_llm.milter import Service, Session, Traffic
+from rspamd_llm.stopping import Stop, block_signals
 
 LAST_ANSWERS = 2.0
 """Seconds for abandoned scans to be answered, once the drain time is over."""
@@ -30,10 +30,6 @@ callback has returned, and tells nobody when it has."""
 START_INTERVAL = 0.01
 """Seconds between looks at whether all has started."""
 
-SIGNAL_INTERVAL = 1.0
-"""Seconds after which a signal is noticed at the latest.  Usually it wakes the main thread; one
-that reaches a thread which has not blocked it yet only leaves a mark."""
-
 _log = logging.getLogger(__name__)
 
 
@@ -42,7 +38,7 @@ def serve(config: Config) -> int:
 
     Raises ConfigError, AddressError and EngineError when it cannot start.
     """
-    libmilter.block_signals()
+    block_signals()
     log.set_up(level=config.log.level, form=config.log.format)
     address = libmilter.Address.parse(config.milter.socket)
     plan = assembly.plan(config)
@@ -51,12 +47,12 @@ def serve(config: Config) -> int:
         _log.warning("%s", warning)
 
     core = Core()
-    stop = threading.Event()
-    libmilter.take_signals(stop.set)
+    stop = Stop()
+    stop.take_signals()
     starting = core.submit(assembly.start(plan))
     while not starting.done() and not stop.wait(START_INTERVAL):
         pass
-    if stop.is_set():
+    if stop.wait(0):
         # The embedded engine ends with us, however far it has come with its model.
         os._exit(0)
     works = starting.result()
@@ -79,7 +75,7 @@ def serve(config: Config) -> int:
             name="rspamd-llm",
             mode=int(config.milter.socket_mode, 8),
             group=config.milter.socket_group,
-            ended=stop.set,
+            ended=stop.ask,
         )
     except BaseException:
         core.run(works.stop())
@@ -87,14 +83,12 @@ def serve(config: Config) -> int:
     _log.info("serving at %s with model %s", address, config.llm.model)
     _notify("READY=1")
 
-    while not stop.wait(SIGNAL_INTERVAL):
+    while not stop.wait():
         pass
     _notify("STOPPING=1")
     _log.info("stopping: messages under way get up to %g s", config.milter.drain)
     core.call(works.scanner.begin_stop)
-    if listener.failed:
-        _log.error("libmilter ended by itself")
-    else:
+    if not listener.ended:
         _close(listener)
     if not traffic.wait_empty(config.milter.drain):
         core.call(works.scanner.abandon)
