@@ -11,6 +11,15 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "rspamd_llm"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
+
+def dotted(path: Path) -> str:
+    """A module's name below the package: `facts`, `evidence.dns`, `domain` for its __init__."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(part for part in parts if part != "__init__")
+
+
+NAMES = {dotted(path): path for path in MODULES}
+
 # Each outside package has one adapter, which turns its exceptions into ours.
 ADAPTERS = {
     "mailparser": {"mail"},
@@ -65,8 +74,8 @@ def imports(path: Path) -> set[str]:
             assert node.level == 0, f"{path.name}: imports are absolute"
             module = node.module or ""
             found.add(module)
-            if module == "rspamd_llm":
-                found |= {f"{module}.{alias.name}" for alias in node.names}
+            inner = {f"{module}.{alias.name}" for alias in node.names}
+            found |= {name for name in inner if name.removeprefix("rspamd_llm.") in NAMES}
     return found
 
 
@@ -82,10 +91,10 @@ def outside(path: Path) -> set[str]:
 
 
 def module(name: str) -> Path:
-    return PACKAGE / f"{name}.py"
+    return NAMES[name]
 
 
-each_module = pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
+each_module = pytest.mark.parametrize("path", MODULES, ids=dotted)
 
 
 def test_there_are_modules() -> None:
@@ -93,13 +102,16 @@ def test_there_are_modules() -> None:
 
 
 def test_domain_imports_nothing_but_the_standard_library() -> None:
-    assert ours(module("domain")) == outside(module("domain")) == set()
+    for name, path in NAMES.items():
+        if name.partition(".")[0] == "domain":
+            assert {needed.partition(".")[0] for needed in ours(path)} <= {"domain"}
+            assert outside(path) == set()
 
 
 @each_module
 def test_an_outside_package_has_one_adapter(path: Path) -> None:
     for name in outside(path):
-        assert path.stem in ADAPTERS.get(name, set()), f"{path.name} imports {name}"
+        assert dotted(path) in ADAPTERS.get(name, set()), f"{path.name} imports {name}"
 
 
 def test_the_scanner_imports_no_adapter() -> None:
@@ -110,12 +122,13 @@ def test_the_scanner_imports_no_adapter() -> None:
 
 @pytest.mark.parametrize("name", sorted(PLAIN))
 def test_the_plain_modules_reach_nowhere(name: str) -> None:
-    assert ours(module(name)) <= PLAIN
+    values = {other for other in NAMES if other.startswith("domain.")}
+    assert ours(module(name)) <= PLAIN | values
     assert not imports(module(name)) & OUTSIDE
 
 
 def test_no_module_imports_itself_through_others() -> None:
-    graph = {path.stem: ours(path) & {other.stem for other in MODULES} for path in MODULES}
+    graph = {name: ours(path) & NAMES.keys() - {name} for name, path in NAMES.items()}
     while graph:
         free = {name for name, needs in graph.items() if not needs & graph.keys()}
         assert free, f"a circle among {sorted(graph)}"

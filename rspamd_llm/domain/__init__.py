@@ -1,0 +1,103 @@
+"""Every value that crosses a module's border, and the errors.
+
+What may live here: frozen values, enumerations and exceptions.  What may not: behaviour that
+reaches outside, and any import but the standard library's.
+
+A message travels one way, and each stop has its value:
+
+    Message -> Mail -> Facts -> Evidence -> Prompt -> Completion -> Verdict -> Outcome -> edits
+"""
+
+from rspamd_llm.domain.errors import (
+    AddressError,
+    ConfigError,
+    EvidenceError,
+    ModelError,
+    RspamdLlmError,
+)
+from rspamd_llm.domain.evidence import (
+    Authentication,
+    DomainRecords,
+    Evidence,
+    Page,
+    Registration,
+    ReverseName,
+    Signature,
+    Source,
+)
+from rspamd_llm.domain.facts import Facts, Finding, Flag
+from rspamd_llm.domain.judgement import (
+    NO_CATEGORY,
+    REASON_LIMIT,
+    AnswerForm,
+    Completion,
+    Prompt,
+    Verdict,
+)
+from rspamd_llm.domain.mail import (
+    Attachment,
+    Envelope,
+    Hiding,
+    Hop,
+    Link,
+    Mail,
+    Message,
+    Quoted,
+    Trait,
+)
+from rspamd_llm.domain.outcome import (
+    Deadline,
+    Failure,
+    HeaderEdits,
+    Key,
+    Outcome,
+    Scan,
+    Scored,
+    Skip,
+    Skipped,
+    Unscored,
+)
+
+__all__ = [
+    "NO_CATEGORY",
+    "REASON_LIMIT",
+    "AddressError",
+    "AnswerForm",
+    "Attachment",
+    "Authentication",
+    "Completion",
+    "ConfigError",
+    "Deadline",
+    "DomainRecords",
+    "Envelope",
+    "Evidence",
+    "EvidenceError",
+    "Facts",
+    "Failure",
+    "Finding",
+    "Flag",
+    "HeaderEdits",
+    "Hiding",
+    "Hop",
+    "Key",
+    "Link",
+    "Mail",
+    "Message",
+    "ModelError",
+    "Outcome",
+    "Page",
+    "Prompt",
+    "Quoted",
+    "Registration",
+    "ReverseName",
+    "RspamdLlmError",
+    "Scan",
+    "Scored",
+    "Signature",
+    "Skip",
+    "Skipped",
+    "Source",
+    "Trait",
+    "Unscored",
+    "Verdict",
+]
