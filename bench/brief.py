@@ -5,7 +5,6 @@ The one place here that knows how the daemon's functions are put together on tha
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from rspamd_llm import facts as facts_of
@@ -13,22 +12,13 @@ from rspamd_llm import fence, injection
 from rspamd_llm import mail as mails
 from rspamd_llm import prompt as prompts
 from rspamd_llm.config import Config
-from rspamd_llm.domain import Envelope, Facts, Mail, Message, Prompt
+from rspamd_llm.domain import Brief, Envelope, Facts, Mail, Message, Prompt
 from rspamd_llm.prompt import Instructions
 
 NOW = datetime(2026, 3, 16, 12, 0, tzinfo=UTC)
 """When the project's own mails arrive: a fixed time, for a date far off is a fact."""
 
 RECIPIENT = "user@example.org"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Brief:
-    """A mail that was read."""
-
-    message: Message
-    mail: Mail
-    facts: Facts
 
 
 def message_of(data: bytes, *, max_body: int = Config().milter.max_body) -> Message:
@@ -71,4 +61,4 @@ def instructions(config: Config) -> Instructions:
 
 def prompt(found: Brief, told: Instructions, mark: str = "") -> Prompt:
     """The prompt for such a model, with a mark of its own where none is given."""
-    return prompts.instruct(found.message, found.mail, found.facts, told, mark=mark or fence.mark())
+    return prompts.instruct(found, told, mark=mark or fence.mark())

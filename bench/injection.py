@@ -20,7 +20,7 @@ from pathlib import Path
 from statistics import fmean
 
 from bench import leaks, placing, report
-from bench.brief import Brief, brief, instructions
+from bench.brief import brief, instructions
 from bench.brief import prompt as prompt_of
 from bench.placing import Payload, Sample
 from bench.report import Measure
@@ -30,6 +30,7 @@ from rspamd_llm import injection as detector
 from rspamd_llm import verdict as verdicts
 from rspamd_llm.config import Config
 from rspamd_llm.domain import (
+    Brief,
     ConfigError,
     Deadline,
     ModelError,
@@ -135,7 +136,7 @@ class Leaks:
 
 async def _scores(plan: assembly.Plan, questions: Mapping[Key, Brief]) -> dict[Key, float]:
     """The engine's score for each mail that it has one for.  Like prompts are asked once."""
-    works = await assembly.start(plan)
+    works = await assembly.start(plan, durable=False)
     known: dict[tuple[str, str], asyncio.Future[float | None]] = {}
     room = asyncio.Semaphore(AHEAD)
 
@@ -153,7 +154,7 @@ async def _scores(plan: assembly.Plan, questions: Mapping[Key, Brief]) -> dict[K
     try:
         for count, (key, found) in enumerate(questions.items()):
             await room.acquire()
-            prompt = plan.profile.prompt(found.message, found.mail, found.facts, None)
+            prompt = plan.profile.prompt(found, None)
             identity = (prompt.system, prompt.user)
             if identity in known:
                 room.release()

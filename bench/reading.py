@@ -22,6 +22,7 @@ from bench import brief, report
 from bench.report import Measure, median, percentile
 from rspamd_llm import tokens
 from rspamd_llm.config import Config
+from rspamd_llm.domain import Brief
 from rspamd_llm.prompt import Instructions
 
 CORPUS = Path(__file__).resolve().parents[2] / "shared" / "corpus"
@@ -66,7 +67,7 @@ def cost(data: bytes, told: Instructions, now: datetime, *, file: str, folder: s
         times.append(time.process_time())
         facts = brief.facts_known(message, mail, now)
         times.append(time.process_time())
-        found = brief.Brief(message=message, mail=mail, facts=facts)
+        found = Brief(message=message, mail=mail, facts=facts)
         prompt = brief.prompt(found, told)
         times.append(time.process_time())
         size = len((prompt.system + prompt.user).encode())

@@ -135,9 +135,20 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
+def _nameserver(value: str) -> str:
+    """An IP address, alone or with a port: `192.0.2.1:53`, `[2001:db8::1]:53`."""
+    host, port = value, "53"
+    if value.startswith("[") or value.count(":") == 1:
+        host, _, port = value.rpartition(":")
+    if not 0 < int(port) < 65_536:
+        raise ValueError(value)
+    ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
+    return value
+
+
 _cidr = functools.partial(ipaddress.ip_network, strict=False)
 network = readable(_cidr, 'an address or network such as "192.0.2.0/24"')
-address = readable(ipaddress.ip_address, 'an IP address such as "127.0.0.1"')
+nameserver = readable(_nameserver, 'an IP address such as "127.0.0.1", also "127.0.0.1:5353"')
 URL = matching(r"https?://[^\s/?#@]+(?:/[^\s?#]*)?", 'a URL such as "http://127.0.0.1:11434/v1"')
 MILTER_SOCKET = matching(
     r"inet6?:\d{1,5}(?:@\S+)?|(?:unix|local):/\S+",

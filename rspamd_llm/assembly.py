@@ -5,20 +5,22 @@ What may not live here: decisions.  Used by the commands serve, scan and check.
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from rspamd_llm import compact, fence, injection
+from rspamd_llm import compact, fence, injection, lookups
 from rspamd_llm import engine as engines
 from rspamd_llm import facts as facts_of
 from rspamd_llm import mail as mails
 from rspamd_llm import prompt as prompts
 from rspamd_llm.config import Config
-from rspamd_llm.domain import ConfigError, Facts, Mail, Message, Prompt
+from rspamd_llm.domain import Brief, ConfigError, Mail, Message, Prompt
 from rspamd_llm.engine import BUILTIN, Engine
 from rspamd_llm.gate import Gate
 from rspamd_llm.llm import Endpoint, ModelClient
+from rspamd_llm.lookups import Lookups
 from rspamd_llm.scanner import Profile, Scanner
 
 
@@ -30,6 +32,7 @@ class Plan:
     profile: Profile
     order: engines.Order | None
     endpoints: tuple[Endpoint, ...]
+    search_key: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,9 +42,11 @@ class Works:
     scanner: Scanner
     client: ModelClient
     engine: Engine | None
+    lookups: Lookups
 
     async def stop(self) -> None:
         """Closes the connections and ends the engine."""
+        await self.lookups.stop()
         await self.client.close()
         if self.engine:
             await self.engine.stop()
@@ -76,17 +81,37 @@ def plan(config: Config) -> Plan:
             endpoints = tuple(Endpoint(url, key) for url in listed)
     except ConfigError as error:
         faults += error.faults
+    search_key = ""
+    try:
+        if config.search.provider == "brave":
+            search_key = _secret(config.search.api_key_file, "search.api_key_file")
+    except ConfigError as error:
+        faults += error.faults
+    if config.search.provider == "searxng" and not config.search.url:
+        faults.append("search.url: is empty; name your SearXNG instance, or another provider")
+    if config.search.provider == "brave" and not config.search.api_key_file:
+        faults.append("search.api_key_file: is empty; Brave's API wants a key in a file")
     if faults or profile is None:
         raise ConfigError(tuple(faults))
-    return Plan(config=config, profile=profile, order=order, endpoints=endpoints)
+    return Plan(
+        config=config, profile=profile, order=order, endpoints=endpoints, search_key=search_key
+    )
 
 
-async def start(plan: Plan) -> Works:
-    """Starts what was planned.  Raises EngineError if the embedded engine does not start."""
+async def start(plan: Plan, *, durable: bool) -> Works:
+    """Starts what was planned; `durable` as in lookups.start.
+
+    Raises EngineError if the embedded engine does not start, and ConfigError.
+    """
     config = plan.config
+    looking = asyncio.create_task(lookups.start(config, api_key=plan.search_key, durable=durable))
     engine = Engine(plan.order) if plan.order else None
-    if engine:
-        await engine.start()
+    try:
+        if engine:
+            await engine.start()
+    finally:
+        # Either may fail; what the other has started ends with the process.
+        looked_up = await looking
     client = ModelClient(
         model=config.llm.model,
         endpoints=engine.endpoints if engine else lambda: plan.endpoints,
@@ -103,19 +128,20 @@ async def start(plan: Plan) -> Works:
         ),
         read=_read,
         profile=plan.profile,
+        gatherer=looked_up.gatherer,
         asker=client,
         model=config.llm.model,
         max_in_flight=config.milter.max_in_flight,
     )
-    return Works(scanner=scanner, client=client, engine=engine)
+    return Works(scanner=scanner, client=client, engine=engine, lookups=looked_up)
 
 
 def _profile(config: Config) -> Profile:
     categories = config.verdict.categories
     if config.llm.engine == "embedded" and config.llm.model == BUILTIN:
 
-        def small(_message: Message, mail: Mail, facts: Facts, _room: int | None) -> Prompt:
-            return compact.compact_prompt(mail, facts, categories)
+        def small(brief: Brief, _room: int | None) -> Prompt:
+            return compact.compact_prompt(brief.mail, brief.facts, categories)
 
         return Profile(prompt=small, room=0, fallback_reason=compact.strongest_facts)
     instructions = prompts.load_instructions(
@@ -128,11 +154,12 @@ def _profile(config: Config) -> Profile:
         mark_data=config.prompt.mark_data,
     )
 
-    def instruct(message: Message, mail: Mail, facts: Facts, room: int | None) -> Prompt:
-        mark = fence.mark()
-        return prompts.instruct(message, mail, facts, instructions, mark=mark, room=room)
+    def instruct(brief: Brief, room: int | None) -> Prompt:
+        return prompts.instruct(brief, instructions, mark=fence.mark(), room=room)
 
-    return Profile(prompt=instruct, room=instructions.room, fallback_reason=lambda _facts: "")
+    return Profile(
+        prompt=instruct, room=instructions.room, fallback_reason=lambda _facts, _evidence: ""
+    )
 
 
 def _read(message: Message) -> Mail:

@@ -195,6 +195,11 @@ def _mentions(words: tuple[str, ...]) -> Iterable[tuple[int, int, Brand]]:
                     break
 
 
+def is_a_brands(domain: str) -> bool:
+    """Whether a registered domain is known to be some brand's own."""
+    return _book().all_owned.has(domain)
+
+
 def owns(brand: Brand, domain: str) -> bool:
     """Whether a registered domain is a brand's own."""
     book = _book()

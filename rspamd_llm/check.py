@@ -6,6 +6,7 @@ import asyncio
 import json
 import sys
 import time
+from collections.abc import Awaitable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,13 +23,16 @@ from rspamd_llm.domain import (
     ConfigError,
     Deadline,
     Envelope,
+    EvidenceError,
     Message,
     ModelError,
     RspamdLlmError,
     Scored,
     Unscored,
 )
+from rspamd_llm.evidence.dns import Dns
 from rspamd_llm.libmilter import Address
+from rspamd_llm.lookups import Lookups
 
 SERVER_TIMEOUT = 5.0
 """Seconds for a model server to list its models."""
@@ -113,7 +117,7 @@ def _socket(config: Config) -> Result:
 async def _model(config: Config) -> list[Result]:
     try:
         plan = assembly.plan(config)
-        works = await assembly.start(plan)
+        works = await assembly.start(plan, durable=False)
     except ConfigError as error:
         return [
             Result(check="model", status="failed", detail=fault, cure="correct the setting")
@@ -123,6 +127,7 @@ async def _model(config: Config) -> list[Result]:
         return [Result(check="model", status="failed", detail=str(error), cure="see above")]
     try:
         results = [] if works.engine else await _servers(plan, works)
+        results += await _evidence(config, works.lookups)
         if any(result.status == "failed" for result in results):
             return results
         return [*results, await _probe(config, works)]
@@ -160,6 +165,63 @@ async def _servers(plan: assembly.Plan, works: assembly.Works) -> list[Result]:
                 )
             )
     return results
+
+
+EVERYBODYS = "iana.org"
+"""A domain that has DNS records, a registration and pages on the web, and tells nothing of us."""
+
+
+async def _evidence(config: Config, lookups: Lookups) -> list[Result]:
+    """Whether each source of evidence answers.  One that does not costs evidence, never mail."""
+    asked: list[tuple[str, Awaitable[bool], str]] = []
+    if config.evidence.dns or config.evidence.authentication == "auto":
+        asked.append(
+            (
+                "dns",
+                _has_mail(lookups.dns),
+                "name working servers in evidence.nameservers, or set evidence.dns = false",
+            )
+        )
+    if lookups.rdap is not None:
+        asked.append(
+            (
+                "registration",
+                _finds(lookups.rdap.look_up(EVERYBODYS)),
+                "allow HTTPS to data.iana.org and the registries, or set evidence.registration = "
+                "false",
+            )
+        )
+    if lookups.engine is not None:
+        asked.append(
+            (
+                "web search",
+                _finds(lookups.engine.search(EVERYBODYS, config.search.timeout)),
+                "see docs/privacy.md for the providers and a SearXNG of your own, or set "
+                'search.provider = "none"',
+            )
+        )
+    return [await _health(name, answer, cure) for name, answer, cure in asked]
+
+
+async def _has_mail(dns: Dns) -> bool:
+    return bool((await dns.query(EVERYBODYS, "MX")).values)
+
+
+async def _finds(answer: Awaitable[object]) -> bool:
+    return bool(await answer)
+
+
+async def _health(name: str, answer: Awaitable[bool], cure: str) -> Result:
+    began = time.monotonic()
+    try:
+        found = await answer
+    except EvidenceError as error:
+        return Result(check=name, status="warning", detail=str(error), cure=cure)
+    seconds = time.monotonic() - began
+    if not found:
+        detail = f"answers, and knows nothing of {EVERYBODYS}"
+        return Result(check=name, status="warning", detail=detail, cure=cure)
+    return Result(check=name, status="ok", detail=f"knows {EVERYBODYS}, in {seconds:.2f} s")
 
 
 PROBE = """From: Alice Example <alice@example.org>

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 
-from rspamd_llm.domain import AnswerForm, Facts, Flag, Mail, Prompt
+from rspamd_llm.domain import AnswerForm, Evidence, Facts, Flag, Mail, Prompt
+from rspamd_llm.evidence import words
 from rspamd_llm.prompt import SENTENCES
 
 COMPACT_LIMIT = 1_400
@@ -70,7 +71,11 @@ _LEARNED = (
 """The flags that the builtin model has learned, in the order it learned them in."""
 
 
-def strongest_facts(facts: Facts) -> str:
-    """A sentence of the two facts that weigh most, for a model that writes none; it says so."""
-    shown = [SENTENCES[finding.flag] for finding in facts.findings][:2]
+def strongest_facts(facts: Facts, evidence: Evidence) -> str:
+    """A sentence of what weighs most, for a model that writes none; it says so.
+
+    The builtin model has not learned to read evidence: the sentence tells it, the score does not.
+    """
+    noticed = (SENTENCES[finding.flag] for finding in facts.findings)
+    shown = [*words.warnings(evidence, facts), *noticed][:2]
     return f"Put together from facts: {'; '.join(shown) or 'nothing stands out'}"

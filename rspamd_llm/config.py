@@ -25,12 +25,12 @@ from rspamd_llm.allowed import (
     URL,
     Check,
     UnfitError,
-    address,
     boolean,
     choice,
     integer,
     list_of,
     matching,
+    nameserver,
     network,
     number,
     one_or_more,
@@ -93,10 +93,11 @@ class Verdict:
 class Evidence:
     timeout: float = setting(10.0, number(0.1, 600))
     dns: bool = setting(True, boolean)
-    nameservers: tuple[str, ...] = setting((), list_of(address))
+    nameservers: tuple[str, ...] = setting((), list_of(nameserver))
     authentication: str = setting("auto", choice("auto", "header", "off"))
     trusted_authserv: tuple[str, ...] = setting((), list_of(text))
     registration: bool = setting(True, boolean)
+    registries: str = setting("", text)
     own_domains: tuple[str, ...] = setting((), list_of(text))
 
 
@@ -110,6 +111,7 @@ class Search:
     max_results: int = setting(2, integer(1, 20))
     timeout: float = setting(5.0, number(0.1, 600))
     max_per_day: int = setting(2000, integer(0, 10_000_000))
+    names: bool = setting(False, boolean)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -240,9 +242,6 @@ def to_document(config: Config) -> dict[str, Any]:
 
 # Settings that govern nothing yet, with the values that promise nothing.
 _NOT_BUILT: Mapping[str, tuple[Any, ...]] = {
-    "evidence.authentication": ("auto", "off"),
-    "evidence.trusted_authserv": ((),),
-    "search.provider": ("ddgs", "none"),
     "gate.allow_file": ("",),
     "gate.optout_file": ("",),
     "rspamd.url": ("",),
@@ -275,7 +274,12 @@ def _builtin(config: Config) -> tuple[str, ...]:
 def _contradictions(config: Config) -> tuple[str, ...]:
     """Legal settings that work against each other."""
     deadline = config.milter.deadline
-    told = [
+    told = []
+    if config.store.url.startswith(("valkey", "redis")):
+        told.append("store.url: Valkey is not there yet; memory is used in its place")
+    if config.evidence.authentication == "header" and not config.evidence.trusted_authserv:
+        told.append('evidence.authentication is "header", and trusted_authserv names no host')
+    told += [
         f"{path} ({value:g} s) is above milter.deadline ({deadline:g} s): it will never be reached"
         for path, value in (
             ("evidence.timeout", config.evidence.timeout),

@@ -41,6 +41,11 @@ def _suffixes() -> PublicSuffixList:
     return PublicSuffixList()
 
 
+@functools.cache
+def _icann_suffixes() -> PublicSuffixList:
+    return PublicSuffixList(only_icann=True)
+
+
 def load(name: str) -> dict[str, Any]:
     """A table of the package's data."""
     text = (resources.files(__package__) / "data" / name).read_text(encoding="utf-8")
@@ -67,6 +72,16 @@ def registered_domain(host: str) -> str:
     if not _HOST.fullmatch(host):
         return ""
     return _suffixes().privatesuffix(host) or ""
+
+
+@functools.lru_cache(maxsize=4_096)
+def icann_domain(host: str) -> str:
+    """The domain that a registry knows of a host name: by the list's ICANN section alone.
+
+    Of `someone.github.io` it is `github.io`.  Empty where `registered_domain` is.
+    """
+    domain = registered_domain(host)
+    return (_icann_suffixes().privatesuffix(domain) or "") if domain else ""
 
 
 def domain_of(address: str) -> str:

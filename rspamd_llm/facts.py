@@ -152,6 +152,7 @@ def prepare() -> None:
     """Load the tables now (some 60 ms), so that the first mail is not held up."""
     brands.lookalike("example.com", ())
     domains.is_between("example.com")
+    domains.icann_domain("example.com")
     domains.redirect(domains.place("https://a.example/?http"), "")
 
 

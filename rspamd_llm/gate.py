@@ -21,6 +21,10 @@ class Gate:
     max_size: int
     sample: float
 
+    def would_read(self, head: Message) -> bool:
+        """Whether a message is likely to be read, as far as its header and announced size tell."""
+        return self.sample >= 1.0 and self.before_reading(head) is None
+
     def before_reading(self, message: Message) -> Skip | None:
         """What settles a message without a look at its content."""
         envelope = message.envelope

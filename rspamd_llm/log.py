@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from rspamd_llm.domain import Message, Scan, Scored, Skipped, Unscored
+from rspamd_llm.evidence import words
 
 _scans = logging.getLogger("rspamd_llm.scan")
 
@@ -77,7 +78,13 @@ def scanned(message: Message, scan: Scan) -> None:
             fields |= {"status": "unscored", "code": code.value}
             if cause:
                 fields["cause"] = cause
+    if scan.evidence is not None and scan.evidence.missing:
+        fields["missing"] = ",".join(source.value for source in scan.evidence.missing)
     fields["recipients"] = message.envelope.recipient_count
     fields["size"] = message.size
     fields |= {f"{stage}_s": round(seconds, 3) for stage, seconds in scan.stages.items()}
     _scans.info("scan", extra={"fields": fields})
+    if _scans.isEnabledFor(logging.DEBUG) and scan.evidence is not None and scan.facts is not None:
+        told = [*words.known(scan.evidence, scan.facts, message.envelope)]
+        lines = {"queue_id": fields["queue_id"], "lines": told + words.told(scan.evidence)}
+        _scans.debug("evidence", extra={"fields": lines})

@@ -10,7 +10,9 @@ belongs to the session object, nothing is thread-local.  A connection carries ma
 from __future__ import annotations
 
 import concurrent.futures
+import dataclasses
 import logging
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -59,7 +61,10 @@ many cost it 4 s, ten times as many 6 minutes.  No honest mail has more than a h
 
 _log = logging.getLogger(__name__)
 
+_SIZE = re.compile(r"SIZE=(\d{1,15})", re.IGNORECASE)  # RFC 1870
+
 Scanning = Callable[[Message, Deadline], "concurrent.futures.Future[Scan]"]
+Beginning = Callable[[Message], "concurrent.futures.Future[None]"]
 
 
 class Traffic:
@@ -91,6 +96,8 @@ class Service:
     """What all sessions share."""
 
     scan: Scanning
+    begin: Beginning | None
+    """Told of a message when its header has ended; its work is cancelled when the message ends."""
     report: Callable[[Message, Scan], None]
     key: Key
     deadline: float
@@ -120,6 +127,9 @@ class _Gathered:
     body: list[bytes] = field(default_factory=list)
     body_kept: int = 0
     body_size: int = 0
+    declared: int = 0
+    """Size in bytes as the client announced it: a hint before the end, and no more than that."""
+    early: concurrent.futures.Future[None] | None = None
 
 
 class _MtaGoneError(Exception):
@@ -134,6 +144,7 @@ class Session(Milter.Base):
     def __init__(self, service: Service) -> None:
         self._service = service
         self._may_edit = True
+        self._keeps_space = False
         self._client_name = ""
         self._client_address = ""
         self._helo = ""
@@ -149,7 +160,9 @@ class Session(Milter.Base):
             # pymilter 1.0.5's own setsymlist passes bytes where its C code wants text.
             self._ctx.setsymlist(Milter.M_ENVFROM, "i {auth_authen} {auth_type}")
             self._ctx.setsymlist(Milter.M_EOM, "i")
-        self._protocol = steps & ~self.protocol_mask()
+        # DKIM signs the blank behind a header's colon; without this flag one blank is eaten.
+        self._keeps_space = bool(steps & Milter.P_HDR_LEADSPC)
+        self._protocol = steps & ~self.protocol_mask() | steps & Milter.P_HDR_LEADSPC
         opts[:] = [self._actions, self._protocol, 0, 0]
         if not self._may_edit and not Session._told_no_edits:
             Session._told_no_edits = True
@@ -176,7 +189,7 @@ class Session(Milter.Base):
         return int(Milter.CONTINUE)
 
     @Milter.noreply
-    def envfrom(self, sender: str, *_params: str) -> int:
+    def envfrom(self, sender: str, *params: str) -> int:
         """A message begins; whatever was before it on this connection is gone."""
         self._forget()
         self._service.traffic.enter()
@@ -184,6 +197,7 @@ class Session(Milter.Base):
             sender=sender,
             queue_id=self.getsymval("i") or "",
             authenticated=bool(self.getsymval("{auth_authen}") or self.getsymval("{auth_type}")),
+            declared=max((int(m[1]) for p in params if (m := _SIZE.fullmatch(p))), default=0),
         )
         return int(Milter.CONTINUE)
 
@@ -207,8 +221,9 @@ class Session(Milter.Base):
             if len(message.names) <= FORGED_LIMIT:
                 message.names.append(name)
             return int(Milter.CONTINUE)
-        line = b"%s: %s\r\n" % (
+        line = b"%s:%s%s\r\n" % (
             name.encode(),
+            b"" if self._keeps_space else b" ",
             value.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n"),
         )
         message.header_size += len(line)
@@ -216,6 +231,16 @@ class Session(Milter.Base):
             message.header.append(line)
         elif name.lower() in _NEEDED and len(message.needed) < NEEDED_KEPT:
             message.needed.append(line if len(line) <= LINE_KEPT else line[:LINE_KEPT] + b"\r\n")
+        return int(Milter.CONTINUE)
+
+    @Milter.noreply
+    def eoh(self) -> int:
+        """The header has ended: what can be looked up of it is, while the body arrives."""
+        message = self._message
+        if message is not None and self._may_edit and self._service.begin is not None:
+            head = self._assembled(message)
+            size = max(head.size, message.declared)
+            message.early = self._service.begin(dataclasses.replace(head, size=size))
         return int(Milter.CONTINUE)
 
     def body(self, chunk: bytes) -> int:
@@ -267,6 +292,8 @@ class Session(Milter.Base):
 
     def _forget(self) -> None:
         if self._message is not None:
+            if self._message.early is not None:
+                self._message.early.cancel()
             self._message = None
             self._service.traffic.leave()
 
@@ -291,7 +318,7 @@ class Session(Milter.Base):
         for name, index in edits.delete:
             self.chgheader(name, index, "")
         for name, value in edits.add:
-            self.addheader(name, value)
+            self.addheader(name, f" {value}" if self._keeps_space else value)
         return int(Milter.CONTINUE)
 
     def _assembled(self, gathered: _Gathered) -> Message:
@@ -308,7 +335,7 @@ class Session(Milter.Base):
                 authenticated=gathered.authenticated,
             ),
             data=b"".join((*gathered.header, *gathered.needed, b"\r\n", *gathered.body)),
-            size=gathered.header_size + gathered.body_size,
+            size=gathered.header_size + len(b"\r\n") + gathered.body_size,
         )
 
     def _await(self, message: Message) -> Scan:

@@ -23,14 +23,15 @@ from rspamd_llm import domains, fence, redact, spelling, tokens
 from rspamd_llm.domain import (
     NO_CATEGORY,
     AnswerForm,
+    Brief,
     ConfigError,
     Facts,
     Flag,
     Link,
     Mail,
-    Message,
     Prompt,
 )
+from rspamd_llm.evidence import words
 
 LINKS_SHOWN = 8
 FILES_SHOWN = 6
@@ -45,6 +46,10 @@ TEXT_LOOKED_AT = 100_000
 EXCERPT = 1_000
 """Characters of text with `prompt.content = "excerpt"`."""
 
+EVIDENCE = 250
+"""What all that was looked up may cost, by `tokens.at_most`: it explains the mail, and is short."""
+
+_UNTRUSTED = "untrusted, between the two marks"
 MARKED = f"Inside the fence each blank is written {fence.DATA_MARK}, to show that it is data."
 
 LABEL_SHOWN = 12
@@ -168,28 +173,24 @@ def load_instructions(
 
 
 def instruct(
-    message: Message,
-    mail: Mail,
-    facts: Facts,
-    instructions: Instructions,
-    *,
-    mark: str,
-    room: int | None = None,
+    brief: Brief, instructions: Instructions, *, mark: str, room: int | None = None
 ) -> Prompt:
     """The prompt for a model that follows instructions: fixed text, facts, and the mail last.
 
     `room` is what facts and mail may cost, where that is less than the instructions leave.
     """
+    message, mail, facts = brief.message, brief.mail, brief.facts
     budget = min(instructions.room, room if room is not None else instructions.room)
     # However long a sender makes what the facts name, there is room for the text.
     known = "\n".join(("FACTS (from the scanner)", *_known(mail, facts)))
     known = tokens.fitting(known, budget // 4)
-    frame = f"{known}\n\nMAIL (untrusted, between the two marks)\n{fence.fence('', mark)}"
+    looked_up, web = _evidence(brief, mark, min(EVIDENCE, budget // 4))
+    before = f"{known}{looked_up}{web}\n\nMAIL ({_UNTRUSTED})"
     # The plain text stands there only where it says something else than what is shown.
     shown = mail if facts.has(Flag.PARTS_DIFFER) else dataclasses.replace(mail, plain="")
-    left = budget - tokens.at_most(frame)
+    left = budget - tokens.at_most(before) - tokens.at_most(fence.fence("", mark))
     inside = _inside(shown, instructions, message.envelope.recipients, left)
-    user = f"{known}\n\nMAIL (untrusted, between the two marks)\n{fence.fence(inside, mark)}"
+    user = f"{before}\n{fence.fence(inside, mark)}"
     return Prompt(
         system=instructions.system,
         user=user,
@@ -239,6 +240,21 @@ def _known(mail: Mail, facts: Facts) -> list[str]:
     ]
     lines += [f"Reading: {defect}" for defect in mail.defects]
     return [_without_prose(line) for line in lines]
+
+
+def _evidence(brief: Brief, mark: str, room: int) -> tuple[str, str]:
+    """What was looked up, within `room`: our own lines, and a fence around others' words."""
+    lines = words.known(brief.evidence, brief.facts, brief.message.envelope)
+    known = "".join(f"\n{_without_prose(line)}" for line in lines)
+    known = tokens.fitting(known, room * 2 // 3)
+    head = f"WEB ({_UNTRUSTED})"
+    left = room - tokens.at_most(known) - tokens.at_most(f"{head}\n{fence.fence('', mark)}")
+    told = [fence.defuse(line) for line in words.told(brief.evidence)]
+    # Each domain has its share: one with much to say does not silence the others.
+    told = [tokens.fitting(line, max(0, left) // len(told)) for line in told]
+    if not any(told):
+        return known, ""
+    return known, f"\n\n{head}\n{fence.fence(chr(10).join(told), mark)}"
 
 
 def _without_prose(line: str) -> str:

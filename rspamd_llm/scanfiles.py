@@ -78,6 +78,7 @@ class Row:
             scan = self.scan
             document["explain"] = {
                 "facts": asdict(scan.facts) if scan.facts else None,
+                "evidence": asdict(scan.evidence) if scan.evidence else None,
                 "prompt": asdict(scan.prompt) if scan.prompt else None,
                 "answer": asdict(scan.completion) if scan.completion else None,
                 "stages": dict(scan.stages),
@@ -99,14 +100,15 @@ def scan(
 async def _scan(
     plan: assembly.Plan, files: tuple[str, ...], sender: Sender, *, as_json: bool, explain: bool
 ) -> int:
-    works = await assembly.start(plan)
+    works = await assembly.start(plan, durable=False)
     console = Console()
     rows: list[Row] = []
     try:
         async for row in _rows(works, plan.config, files, sender):
             rows.append(row)
             if as_json:
-                print(json.dumps(row.document(explain=explain), ensure_ascii=False), flush=True)
+                document = row.document(explain=explain)
+                print(json.dumps(document, ensure_ascii=False, default=str), flush=True)
             elif explain:
                 _explain(console, row)
     finally:

@@ -22,8 +22,10 @@ from rspamd_llm import gate as gates
 from rspamd_llm import injection
 from rspamd_llm import verdict as verdicts
 from rspamd_llm.domain import (
+    Brief,
     Completion,
     Deadline,
+    Evidence,
     Facts,
     Failure,
     Flag,
@@ -64,14 +66,28 @@ class Asker(Protocol):
         ...
 
 
+class Gatherer(Protocol):
+    """Who looks things up."""
+
+    async def begin(self, head: Message) -> None:
+        """Looks up early what a header tells; cancelled when the message ends."""
+        ...
+
+    async def gather(
+        self, message: Message, mail: Mail, facts: Facts, deadline: Deadline
+    ) -> Evidence:
+        """What is found out in time.  Raises nothing but CancelledError."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
     """How a mail is put to the model in use, and what stands for its sentence if it has none."""
 
-    prompt: Callable[[Message, Mail, Facts, int | None], Prompt]
+    prompt: Callable[[Brief, int | None], Prompt]
     """The prompt that costs at most so many tokens by our bound; None for all that it may."""
     room: int
-    fallback_reason: Callable[[Facts], str]
+    fallback_reason: Callable[[Facts, Evidence], str]
 
 
 @dataclass(slots=True)
@@ -80,6 +96,7 @@ class _Progress:
 
     stages: dict[str, float] = field(default_factory=dict)
     facts: Facts | None = None
+    evidence: Evidence | None = None
     prompt: Prompt | None = None
     completion: Completion | None = None
 
@@ -98,6 +115,7 @@ class _Progress:
             outcome=outcome,
             stages=self.stages,
             facts=self.facts,
+            evidence=self.evidence,
             prompt=self.prompt,
             completion=self.completion,
         )
@@ -112,6 +130,7 @@ class Scanner:
         gate: gates.Gate,
         read: Callable[[Message], Mail],
         profile: Profile,
+        gatherer: Gatherer,
         asker: Asker,
         model: str,
         max_in_flight: int,
@@ -119,12 +138,18 @@ class Scanner:
         self._gate = gate
         self._read = read
         self._profile = profile
+        self._gatherer = gatherer
         self._asker = asker
         self._model = model
         self._max_in_flight = max_in_flight
         self._stopping = False
         self._tasks: set[asyncio.Task[Scan]] = set()
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="reader")
+
+    async def begin(self, head: Message) -> None:
+        """A message is arriving, and its header is there.  Runs until it is cancelled, or ends."""
+        if not self._stopping and self._gate.would_read(head):
+            await self._gatherer.begin(head)
 
     async def scan(self, message: Message, deadline: Deadline) -> Scan:
         """What becomes of a message.  Raises nothing but CancelledError."""
@@ -175,18 +200,23 @@ class Scanner:
     async def _line(self, message: Message, deadline: Deadline, progress: _Progress) -> Outcome:
         began = time.monotonic()
         with progress.stage("read"):
-            brief = await self._read_aside(deadline, self._brief, message)
-        if brief is None:
+            read = await self._read_aside(deadline, self._read_facts, message)
+        if read is None:
             return Skipped(Skip.NO_TEXT)
-        mail, progress.facts, first = brief
+        mail, progress.facts = read
+        with progress.stage("evidence"):
+            progress.evidence = await self._gatherer.gather(message, mail, progress.facts, deadline)
         with progress.stage("fit"):
-            progress.prompt = await self._fitted(first, message, mail, progress.facts, deadline)
+            brief = Brief(
+                message=message, mail=mail, facts=progress.facts, evidence=progress.evidence
+            )
+            progress.prompt = await self._fitted(brief, deadline)
         with progress.stage("model"):
             # The asker keeps the deadline itself; a scan keeps it whatever an asker does.
             async with asyncio.timeout(deadline.left()):
                 completion = await self._asker.ask(progress.prompt, deadline)
         progress.completion = completion
-        reason = self._profile.fallback_reason(progress.facts)
+        reason = self._profile.fallback_reason(progress.facts, progress.evidence)
         return Scored(
             verdict=verdicts.understand(completion, progress.prompt, reason),
             model=self._model,
@@ -205,25 +235,20 @@ class Scanner:
         reading = asyncio.get_running_loop().run_in_executor(self._readers, call)
         return await asyncio.wait_for(reading, deadline.left())
 
-    def _brief(self, message: Message) -> tuple[Mail, Facts, Prompt] | None:
-        """A message read, its facts and its prompt; None where there is nothing to judge."""
+    def _read_facts(self, message: Message) -> tuple[Mail, Facts] | None:
+        """A message read, and its facts; None where there is nothing to judge."""
         mail = self._read(message)
         if gates.is_empty(mail):
             return None
-        facts = injection.noted(facts_of.gather(message, mail, now=datetime.now(UTC)), mail)
-        return mail, facts, self._profile.prompt(message, mail, facts, self._profile.room)
+        return mail, injection.noted(facts_of.gather(message, mail, now=datetime.now(UTC)), mail)
 
-    async def _fitted(
-        self, prompt: Prompt, message: Message, mail: Mail, facts: Facts, deadline: Deadline
-    ) -> Prompt:
+    async def _fitted(self, brief: Brief, deadline: Deadline) -> Prompt:
         """The prompt, made shorter until it fits the context by the best count there is."""
         room = self._profile.room
         for _ in range(FITTINGS):
+            prompt = await self._read_aside(deadline, self._profile.prompt, brief, room)
             excess = await self._asker.excess(prompt, deadline)
             if excess <= 1.0:
                 return prompt
             room = int(room * 0.95 / excess)
-            prompt = await self._read_aside(
-                deadline, self._profile.prompt, message, mail, facts, room
-            )
         raise ModelError(Failure.CONTEXT_OVERFLOW, "the prompt does not fit the context")

@@ -49,7 +49,7 @@ def serve(config: Config) -> int:
     core = Core()
     stop = Stop()
     stop.take_signals()
-    starting = core.submit(assembly.start(plan))
+    starting = core.submit(assembly.start(plan, durable=True))
     while not starting.done() and not stop.wait(START_INTERVAL):
         pass
     if stop.wait(0):
@@ -60,6 +60,7 @@ def serve(config: Config) -> int:
     traffic = Traffic()
     service = Service(
         scan=lambda message, deadline: core.submit(works.scanner.scan(message, deadline)),
+        begin=lambda head: core.submit(works.scanner.begin(head)),
         report=log.scanned,
         key=key,
         deadline=config.milter.deadline,

@@ -9,7 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rspamd_llm import compact
-from rspamd_llm.domain import AnswerForm, Attachment, Facts, Finding, Flag, Mail
+from rspamd_llm.domain import (
+    AnswerForm,
+    Attachment,
+    DomainRecords,
+    Evidence,
+    Facts,
+    Finding,
+    Flag,
+    Mail,
+)
 from tests.test_prompt import CATEGORIES, FULL, KNOWN, ODD_TEXT
 
 
@@ -58,7 +67,13 @@ class TestCompact:
         assert asked.id == compact.compact_prompt(Mail(), Facts(), CATEGORIES).id
 
     def test_its_sentence_tells_the_two_strongest_facts_and_that_they_are_facts(self) -> None:
-        told = compact.strongest_facts(KNOWN)
+        told = compact.strongest_facts(KNOWN, Evidence())
         assert told.startswith("Put together from facts: a link shows one domain and leads to")
         assert told.count(";") == 1
-        assert compact.strongest_facts(Facts()).endswith("nothing stands out")
+        assert compact.strongest_facts(Facts(), Evidence()).endswith("nothing stands out")
+
+    def test_what_was_looked_up_comes_before_what_is_seen(self) -> None:
+        found = Evidence(records=DomainRecords(exists=False))
+        told = compact.strongest_facts(KNOWN, found)
+        assert told.startswith("Put together from facts: the sender's domain does not exist; a ")
+        assert told.count(";") == 1

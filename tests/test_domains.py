@@ -47,6 +47,24 @@ def test_registered_domain(host: str, domain: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("host", "domain"),
+    [
+        ("www.example.com", "example.com"),
+        ("a.b.example.co.uk", "example.co.uk"),
+        ("someone.github.io", "github.io"),
+        ("shop.example.uk.com", "uk.com"),
+        ("deep.host.sender.example", "sender.example"),
+        ("github.io", ""),
+        ("co.uk", ""),
+        ("192.0.2.1", ""),
+        ("", ""),
+    ],
+)
+def test_icann_domain(host: str, domain: str) -> None:
+    assert domains.icann_domain(host) == domain
+
+
+@pytest.mark.parametrize(
     ("address", "domain"),
     [
         ("a@b.example.org", "example.org"),

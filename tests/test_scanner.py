@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import pytest
@@ -13,9 +13,11 @@ import pytest
 from rspamd_llm import mail as mails
 from rspamd_llm.domain import (
     AnswerForm,
+    Brief,
     Completion,
     Deadline,
     Envelope,
+    Evidence,
     Facts,
     Failure,
     Mail,
@@ -79,8 +81,36 @@ def message(text: str = "Hello", **envelope: Any) -> Message:
 EMPTY = Message(envelope=Envelope(), data=b"From: a@b.example\r\n\r\n", size=21)
 
 
-def fake_prompt(_message: Message, mail: Mail, facts: Facts, room: int | None) -> Prompt:
-    user = f"{facts.sender_domain} {mail.text[:room]}"
+@dataclass
+class FakeGatherer:
+    """Finds what it is given, or waits until it is cancelled."""
+
+    found: Evidence = field(default_factory=Evidence)
+    waits: bool = False
+    asked: int = 0
+    called: asyncio.Event = field(default_factory=asyncio.Event)
+    begun: list[Message] = field(default_factory=list)
+    cancelled: int = 0
+
+    async def begin(self, head: Message) -> None:
+        self.begun.append(head)
+
+    async def gather(
+        self, _message: Message, _mail: Mail, _facts: Facts, _deadline: Deadline
+    ) -> Evidence:
+        self.asked += 1
+        self.called.set()
+        if self.waits:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                self.cancelled += 1
+                raise
+        return self.found
+
+
+def fake_prompt(brief: Brief, room: int | None) -> Prompt:
+    user = f"{brief.facts.sender_domain} {brief.mail.text[:room]}"
     return Prompt(system="s", user=user, form=AnswerForm.JSON, categories=("scam",), id="00000000")
 
 
@@ -92,13 +122,15 @@ def scanner(
     asker: FakeAsker,
     *,
     read: Callable[[Message], Mail] = read,
-    prompt: Callable[[Message, Mail, Facts, int | None], Prompt] = fake_prompt,
+    prompt: Callable[[Brief, int | None], Prompt] = fake_prompt,
+    gatherer: FakeGatherer | None = None,
     max_in_flight: int = 10,
 ) -> Scanner:
     return Scanner(
         gate=Gate(skip_authenticated=True, skip_networks=(), max_size=10_000, sample=1.0),
         read=read,
-        profile=Profile(prompt=prompt, room=1_000, fallback_reason=lambda _facts: ""),
+        profile=Profile(prompt=prompt, room=1_000, fallback_reason=lambda _facts, _evidence: ""),
+        gatherer=gatherer or FakeGatherer(),
         asker=asker,
         model="m",
         max_in_flight=max_in_flight,
@@ -127,7 +159,7 @@ class TestOutcomes:
         assert done.outcome.verdict == Verdict(score=0.9, category="scam", reason="r")
         assert (done.outcome.model, done.outcome.prompt_id) == ("m", "00000000")
         assert (done.outcome.tokens_in, done.outcome.tokens_out) == (7, 3)
-        assert set(done.stages) == {"read", "fit", "model"}
+        assert set(done.stages) == {"read", "evidence", "fit", "model"}
         assert done.facts is not None
         assert done.facts.sender_domain == "b.example"
         assert done.prompt == asker.prompts[0]
@@ -164,7 +196,7 @@ class TestOutcomes:
         assert done.outcome == Unscored(code, "cause")
         assert done.prompt is not None
         assert done.completion is None
-        assert set(done.stages) == {"read", "fit", "model"}
+        assert set(done.stages) == {"read", "evidence", "fit", "model"}
 
     def test_an_answer_that_is_no_verdict(self) -> None:
         odd = Completion(text="I cannot judge this mail.")
@@ -325,6 +357,57 @@ class TestCancellation:
         assert run(story()) == (True, 1)
 
 
+class TestEvidence:
+    def test_it_reaches_the_prompt_and_the_scan(self) -> None:
+        found = Evidence(web={"b.example": ()})
+        seen: list[Evidence] = []
+
+        def noting(brief: Brief, room: int | None) -> Prompt:
+            seen.append(brief.evidence)
+            return fake_prompt(brief, room)
+
+        done = scan(scanner(FakeAsker(), prompt=noting, gatherer=FakeGatherer(found=found)))
+        assert isinstance(done.outcome, Scored)
+        assert seen == [found]
+        assert done.evidence == found
+
+    def test_nothing_is_looked_up_of_what_is_skipped_or_empty(self) -> None:
+        gatherer = FakeGatherer()
+        made = scanner(FakeAsker(), gatherer=gatherer)
+        assert scan(made, message(authenticated=True)).outcome == Skipped(Skip.AUTHENTICATED)
+        assert scan(made, EMPTY).outcome == Skipped(Skip.NO_TEXT)
+        assert gatherer.asked == 0
+
+    def test_a_scan_that_is_abandoned_ends_its_lookups(self) -> None:
+        gatherer = FakeGatherer(waits=True)
+
+        async def story() -> Scan:
+            made = scanner(FakeAsker(), gatherer=gatherer)
+            task = asyncio.create_task(made.scan(message(), Deadline.after(LONG)))
+            await gatherer.called.wait()
+            made.begin_stop()
+            made.abandon()
+            return await task
+
+        assert run(story()).outcome == Unscored(Failure.STOPPING)
+        assert gatherer.cancelled == 1
+
+    def test_it_begins_early_where_the_gate_would_let_the_mail_through(self) -> None:
+        gatherer = FakeGatherer()
+        wanted = message()
+
+        async def story() -> None:
+            made = scanner(FakeAsker(), gatherer=gatherer)
+            await made.begin(message(authenticated=True))
+            await made.begin(replace(message(), size=10_001))
+            await made.begin(wanted)
+            made.begin_stop()
+            await made.begin(message())
+
+        run(story())
+        assert gatherer.begun == [wanted]
+
+
 class TestFitting:
     """A prompt is made shorter until it fits, by the count that its asker gives."""
 
@@ -332,9 +415,9 @@ class TestFitting:
         asker = FakeAsker(excesses=[2.0, 1.1, 0.9])
         rooms: list[int | None] = []
 
-        def noting(message: Message, mail: Mail, facts: Facts, room: int | None) -> Prompt:
+        def noting(brief: Brief, room: int | None) -> Prompt:
             rooms.append(room)
-            return fake_prompt(message, mail, facts, room)
+            return fake_prompt(brief, room)
 
         done = scan(scanner(asker, prompt=noting))
         assert isinstance(done.outcome, Scored)

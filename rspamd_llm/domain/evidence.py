@@ -18,7 +18,7 @@ class Source(StrEnum):
     AUTHENTICATION = "authentication"
     DNS = "dns"
     REGISTRATION = "registration"
-    WEB = "web search"
+    WEB = "web"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,5 +101,9 @@ class Evidence:
     registrations: Mapping[str, Registration] = field(default_factory=dict)
     web: Mapping[str, tuple[Page, ...]] = field(default_factory=dict)
     """By domain; an empty tuple: the web knows nothing of it."""
+    named: tuple[Page, ...] = ()
+    """What the web says of the sender's display name beside its domain, where that is searched."""
+    day: date = date.min
+    """When it was looked up (UTC)."""
     missing: tuple[Source, ...] = ()
     """Sources that were asked and did not answer, or not in time."""

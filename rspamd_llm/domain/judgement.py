@@ -6,6 +6,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from rspamd_llm.domain.evidence import Evidence
+from rspamd_llm.domain.facts import Facts
+from rspamd_llm.domain.mail import Mail, Message
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Brief:
+    """All that is known of a message when the model is asked."""
+
+    message: Message
+    mail: Mail
+    facts: Facts
+    evidence: Evidence = field(default_factory=Evidence)
+
 
 class AnswerForm(StrEnum):
     """How an answer is asked for."""

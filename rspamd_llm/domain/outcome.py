@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from rspamd_llm.domain.evidence import Evidence
 from rspamd_llm.domain.facts import Facts
 from rspamd_llm.domain.judgement import Completion, Prompt, Verdict
 
@@ -76,6 +77,7 @@ class Scan:
     outcome: Outcome
     stages: Mapping[str, float] = field(default_factory=dict)
     facts: Facts | None = None
+    evidence: Evidence | None = None
     prompt: Prompt | None = None
     completion: Completion | None = None
 

@@ -1,0 +1,240 @@
+"""All sources side by side, to a deadline: Message + Mail + Facts -> Evidence.
+
+Lives in the core's asyncio loop.  What may not live here: how a source is asked (one module each),
+what may be asked (privacy.py), and words for the model (words.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Protocol, TypeVar
+
+from rspamd_llm import domains
+from rspamd_llm.counters import Counters
+from rspamd_llm.domain import (
+    Authentication,
+    Deadline,
+    DomainRecords,
+    Evidence,
+    EvidenceError,
+    Facts,
+    Mail,
+    Message,
+    Page,
+    Registration,
+    ReverseName,
+    Source,
+)
+from rspamd_llm.evidence.privacy import LOOKED_UP, Privacy, kind
+
+SHARE = 3
+"""Evidence takes at most one part in so many of the time that is left: the model needs the rest."""
+
+LATE = 1_000
+"""Look-ups that may go on after their mail was judged, so that the next mail finds the answer."""
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+_FROM = re.compile(rb"^from:((?:[^\r\n]|\r\n[ \t]){0,998})", re.IGNORECASE | re.MULTILINE)
+# Whole names alone: what is cut at a sign that is not ASCII is the name of somebody else.
+_AT = re.compile(rb"@([A-Za-z0-9._-]{1,253})(?![A-Za-z0-9._\x80-\xff-])")
+
+_log = logging.getLogger(__name__)
+
+
+class Lookup(Protocol[T_co]):
+    """One source's answers by registered domain."""
+
+    async def get(self, domain: str, *, first: bool = True) -> T_co:
+        """The answer; `first` for the sender's own domain.  Raises EvidenceError."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sources:
+    """Who is asked; None for sources that are switched off."""
+
+    authenticate: Callable[[Message, str], Awaitable[Authentication | None]] | None = None
+    """By message and the exact domain of its From address."""
+    prefetch: Callable[[Message, str], Awaitable[None]] | None = None
+    reverse: Callable[[str], Awaitable[ReverseName | None]] | None = None
+    records: Lookup[DomainRecords] | None = None
+    registration: Lookup[Registration | None] | None = None
+    web: Lookup[tuple[Page, ...]] | None = None
+    web_name: Callable[[str, str], Awaitable[tuple[Page, ...]]] | None = None
+    """By display name and domain."""
+
+
+@dataclass(slots=True)
+class _Asked:
+    """The look-ups for one mail, by source and domain."""
+
+    tasks: dict[tuple[Source, str], asyncio.Task[Any]] = field(default_factory=dict)
+
+    def add(self, source: Source, key: str, work: Coroutine[Any, Any, T]) -> None:
+        """Starts a look-up."""
+        self.tasks[source, key] = asyncio.create_task(work)
+
+
+class Gatherer:
+    """Asks all sources about one mail at a time, for many mails at a time."""
+
+    def __init__(
+        self,
+        *,
+        sources: Sources,
+        privacy: Privacy,
+        counters: Counters,
+        timeout: float,
+        max_searches: int,
+    ) -> None:
+        self._sources = sources
+        self._privacy = privacy
+        self._counters = counters
+        self._timeout = timeout
+        self._max_searches = max_searches
+        self._late: set[asyncio.Task[Any]] = set()
+
+    async def begin(self, head: Message) -> None:
+        """Asks DNS early, with no more than the header there.  Ends by being cancelled, or itself.
+
+        What it asked is then remembered or under way when `gather` asks for the same.
+        """
+        sender = _head_domain(head.data)
+        early = [
+            *([self._sources.prefetch(head, sender)] if self._sources.prefetch else []),
+            *self._dns_work(head, domains.registered_domain(sender)).values(),
+        ]
+        await asyncio.gather(*early, return_exceptions=True)
+
+    async def gather(
+        self, message: Message, mail: Mail, facts: Facts, deadline: Deadline
+    ) -> Evidence:
+        """What was found out until the evidence deadline.  Raises nothing but CancelledError."""
+        asked = self._ask(message, mail, facts)
+        if not asked.tasks:
+            return Evidence(day=datetime.now(UTC).date())
+        try:
+            seconds = min(self._timeout, deadline.left() / SHARE)
+            await asyncio.wait(asked.tasks.values(), timeout=seconds)
+        except asyncio.CancelledError:
+            for task in asked.tasks.values():
+                task.cancel()
+            raise
+        return self._evidence(asked)
+
+    async def stop(self) -> None:
+        """Ends the look-ups that still go on."""
+        late = [*self._late]
+        for task in late:
+            task.cancel()
+        await asyncio.gather(*late, return_exceptions=True)
+
+    def _ask(self, message: Message, mail: Mail, facts: Facts) -> _Asked:
+        asked = _Asked()
+        sources = self._sources
+        if sources.authenticate is not None:
+            exact = _exact(mail.from_address)
+            asked.add(Source.AUTHENTICATION, "", _as(sources.authenticate(message, exact)))
+        for key, work in self._dns_work(message, facts.sender_domain).items():
+            asked.add(Source.DNS, key, _as(work))
+        several = self._privacy.askable(message.envelope, mail, facts)
+        if sources.registration is not None:
+            for domain in several[:LOOKED_UP]:
+                asked.add(Source.REGISTRATION, domain, _as(sources.registration.get(domain)))
+        if sources.web is not None:
+            for domain in several[: self._max_searches]:
+                first = domain == facts.sender_domain
+                asked.add(Source.WEB, domain, _as(sources.web.get(domain, first=first)))
+            if sources.web_name is not None and facts.sender_domain in several and mail.from_name:
+                work = sources.web_name(mail.from_name, facts.sender_domain)
+                asked.add(Source.WEB, _NAMED, _as(work))
+        return asked
+
+    def _dns_work(self, message: Message, sender: str) -> dict[str, Awaitable[Any]]:
+        work: dict[str, Awaitable[Any]] = {}
+        known = not sender or kind(sender) or not domains.has_suffix(sender)
+        if self._sources.records is not None and not known:
+            work[_RECORDS] = self._sources.records.get(sender)
+        envelope = message.envelope
+        # Postfix names a client by its confirmed name, and else by its address in brackets.
+        named = domains.registered_domain(envelope.client_name)
+        if self._sources.reverse is not None and envelope.client_address and not named:
+            work[_REVERSE] = self._sources.reverse(envelope.client_address)
+        return work
+
+    def _evidence(self, asked: _Asked) -> Evidence:
+        found: dict[tuple[Source, str], Any] = {}
+        missing: dict[Source, None] = {}
+        for (source, key), task in asked.tasks.items():
+            if not task.done():
+                self._leave(source, task)
+                missing[source] = None
+                self._counters.add("evidence", source=source.value, outcome="late")
+            elif task.cancelled() or (error := task.exception()) is not None:
+                missing[source] = None
+                cause = "cancelled" if task.cancelled() else error
+                if not isinstance(cause, EvidenceError | str):
+                    _log.error("%s failed with %s", source.value, type(cause).__name__)
+                _log.debug("%s of %s: %s", source.value, key, cause)
+            elif task.result() is not None:
+                found[source, key] = task.result()
+
+        def by_domain(source: Source) -> dict[str, Any]:
+            told = found.items()
+            return {key: value for (of, key), value in told if of is source and key != _NAMED}
+
+        return Evidence(
+            authentication=found.get((Source.AUTHENTICATION, "")),
+            records=found.get((Source.DNS, _RECORDS)),
+            reverse=found.get((Source.DNS, _REVERSE)),
+            registrations=by_domain(Source.REGISTRATION),
+            web=by_domain(Source.WEB),
+            named=found.get((Source.WEB, _NAMED), ()),
+            day=datetime.now(UTC).date(),
+            missing=tuple(missing),
+        )
+
+    def _leave(self, source: Source, task: asyncio.Task[Any]) -> None:
+        """Lets a look-up go on for the mails to come; one for this mail alone is ended."""
+        if source is Source.AUTHENTICATION or len(self._late) >= LATE:
+            task.cancel()
+            return
+        self._late.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._late.discard(task)
+        if not task.cancelled():
+            task.exception()  # looked at: a late failure has been counted where it happened
+
+
+_RECORDS, _REVERSE, _NAMED = "records", "reverse", "named"
+
+
+async def _as(work: Awaitable[T]) -> T:
+    return await work
+
+
+def _exact(address: str) -> str:
+    """The domain of an address in lower-case ASCII, empty where it has none."""
+    host = address.rpartition("@")[2].strip().strip(".").lower() if "@" in address else ""
+    if host.isascii():
+        return host
+    try:
+        return host.encode("idna").decode("ascii")
+    except UnicodeError:
+        return ""
+
+
+def _head_domain(data: bytes) -> str:
+    """The domain of the first From line, by a look at its bytes: good enough to begin with."""
+    line = _FROM.search(data)
+    several = _AT.findall(line.group(1)) if line else []
+    return several[-1].decode("ascii").lower() if several else ""
