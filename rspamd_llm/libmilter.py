@@ -70,11 +70,18 @@ class Address:
         own = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  a wildcard is reached on loopback
         return own.get(self.host, self.host), self.port
 
+    @contextlib.contextmanager
+    def connected(self, timeout: float) -> Iterator[socket.socket]:
+        """A connection to the address.  Raises OSError."""
+        with socket.socket(self.family, socket.SOCK_STREAM) as line:
+            line.settimeout(timeout)
+            line.connect(self._target())
+            yield line
+
     def knock(self, timeout: float = 1.0) -> None:
         """Connects to the address and closes at once.  Raises OSError."""
-        with socket.socket(self.family, socket.SOCK_STREAM) as probe:
-            probe.settimeout(timeout)
-            probe.connect(self._target())
+        with self.connected(timeout):
+            pass
 
     def claim(self) -> None:
         """Makes sure that libmilter can bind the address; removes a dead process's unix socket.

@@ -5,11 +5,11 @@ The main thread starts everything, owns the signals and ends everything; mail ne
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import functools
 import logging
 import os
-import socket
 import sys
 import time
 from pathlib import Path
@@ -19,6 +19,7 @@ from rspamd_llm.config import Config, warnings
 from rspamd_llm.core import Core
 from rspamd_llm.milter import Service, Session, Traffic
 from rspamd_llm.stopping import Stop, block_signals
+from rspamd_llm.watchdog import Watchdog, notify, period
 
 LAST_ANSWERS = 2.0
 """Seconds for abandoned scans to be answered, once the drain time is over."""
@@ -82,11 +83,14 @@ def serve(config: Config) -> int:
         core.run(works.stop())
         raise
     _log.info("serving at %s with model %s", address, config.llm.model)
-    _notify("READY=1")
+    watchdog = Watchdog(address, lambda: core.submit(asyncio.sleep(0)), period())
+    watchdog.start()
+    notify("READY=1")
 
     while not stop.wait():
         pass
-    _notify("STOPPING=1")
+    watchdog.stop()
+    notify("STOPPING=1")
     _log.info("stopping: messages under way get up to %g s", config.milter.drain)
     core.call(works.scanner.begin_stop)
     if not listener.ended:
@@ -109,13 +113,3 @@ def _close(listener: libmilter.Listener) -> None:
     except OSError as error:
         # Out of descriptors, say: what is under way is answered all the same.
         _log.error("the address is given up only at the end: %s", error)
-
-
-def _notify(state: str) -> None:
-    """Tells systemd (sd_notify(3)); nothing where it did not ask to be told."""
-    address = os.environ.get("NOTIFY_SOCKET", "")
-    if not address:
-        return
-    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
-        notify.connect("\0" + address[1:] if address.startswith("@") else address)
-        notify.send(state.encode())
