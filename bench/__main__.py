@@ -3,8 +3,9 @@
 Each starts the daemon with a configuration of its own and a stub model server beside it. Exit
 status 1 when a requirement is missed. Run them on a machine that does nothing else.
 
-Two more have options of their own (--help): `python -m bench reading` for what reading mail costs,
-`python -m bench injection` for whether a mail can talk the model round.
+Three more have options of their own (--help): `python -m bench reading` for what reading mail
+costs, `python -m bench evidence` for what looking things up costs, `python -m bench injection` for
+whether a mail can talk the model round.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from bench import injection, latency, memory, reading, report, startup, throughput
+from bench import evidence, injection, latency, memory, reading, report, startup, throughput
 
 BENCHMARKS = {
     "latency": latency.run,
@@ -23,7 +24,7 @@ BENCHMARKS = {
 
 
 # These measure functions, not the daemon, and read their own options.
-APART = {"reading": reading.main, "injection": injection.main}
+APART = {"reading": reading.main, "evidence": evidence.main, "injection": injection.main}
 
 
 def main() -> int:

@@ -93,7 +93,7 @@ class Admission:
     async def _admitted(self, deadline: Deadline) -> None:
         """Returns with a slot taken."""
         if self.is_hopeless(deadline):
-            raise _overloaded()
+            raise overloaded()
         if self._busy < self._slots and not self._waiting:
             self._busy += 1
             return
@@ -127,7 +127,7 @@ class Admission:
             if waiter.slot.done():
                 continue
             if waiter.deadline.left() < PATIENCE * self.expected():
-                waiter.slot.set_exception(_overloaded())
+                waiter.slot.set_exception(overloaded())
             else:
                 waiter.slot.set_result(None)
                 self._busy += 1
@@ -144,12 +144,13 @@ class Admission:
             if waiter.slot.done():
                 continue
             if PATIENCE * self._finish(ahead) > waiter.deadline.left():
-                waiter.slot.set_exception(_overloaded())
+                waiter.slot.set_exception(overloaded())
             else:
                 ahead += 1
         if self._waiting:
             self._sweep_later()
 
 
-def _overloaded() -> ModelError:
+def overloaded() -> ModelError:
+    """What those are told who would wait in vain."""
     return ModelError(Failure.OVERLOADED, "more mail than the model can answer in time")

@@ -19,9 +19,10 @@ from rspamd_llm.config import Config
 from rspamd_llm.domain import Brief, ConfigError, Mail, Message, Prompt
 from rspamd_llm.engine import BUILTIN, Engine
 from rspamd_llm.gate import Gate
-from rspamd_llm.llm import Endpoint, ModelClient
+from rspamd_llm.llm import ModelClient
 from rspamd_llm.lookups import Lookups
 from rspamd_llm.scanner import Profile, Scanner
+from rspamd_llm.servers import Endpoint
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,7 +21,7 @@ _COMPACT_TEMPLATE = "from|to|facts|links|files|subject|text"
 
 
 def compact_prompt(mail: Mail, facts: Facts, categories: tuple[str, ...]) -> Prompt:
-    """The prompt for the builtin model, which answers with one of llm.LABELS."""
+    """The prompt for the builtin model, which answers with one of forms.LABELS."""
     return Prompt(
         system="",
         user=compact(mail, facts),

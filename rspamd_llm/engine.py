@@ -18,7 +18,7 @@ from importlib import resources, util
 from pathlib import Path
 
 from rspamd_llm.domain import ConfigError, RspamdLlmError
-from rspamd_llm.llm import Endpoint
+from rspamd_llm.servers import Endpoint
 
 BUILTIN = "builtin"
 BUILTIN_CONTEXT = 2_048

@@ -10,18 +10,15 @@ Mail goes to the configured server and nowhere else: no proxy from the environme
 from __future__ import annotations
 
 import asyncio
-import math
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
 import httpx2
 import openai
 
 from rspamd_llm import tokens
+from rspamd_llm.admission import Admission, overloaded
 from rspamd_llm.domain import (
-    NO_CATEGORY,
-    REASON_LIMIT,
     AnswerForm,
     Completion,
     Deadline,
@@ -29,6 +26,8 @@ from rspamd_llm.domain import (
     ModelError,
     Prompt,
 )
+from rspamd_llm.forms import LABEL_OPTIONS, label_probabilities, response_format
+from rspamd_llm.servers import Endpoint, Servers
 
 SEED = 11390
 """Any fixed number: the same mail is to get the same verdict."""
@@ -46,25 +45,21 @@ CLEARLY_SHORT = 0.4
 SPARE_CONNECTIONS = 10
 """For counting prompts and listing models beside the calls."""
 
+MARGIN = 0.02
+"""Seconds that a call ends before its deadline, so that it is seen to end by it, and by nothing
+else: that tells a server that hangs."""
+
 COUNT_TIMEOUT = 2.0
 """Seconds for a server to count a prompt, which takes it a millisecond."""
 
 _CONTEXT_SIGNS = ("context length", "context size", "context window", "exceed_context", "too long")
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """A server that speaks the OpenAI API: its base URL, which ends in /v1, and its key."""
-
-    base_url: str
-    api_key: str = field(default="", repr=False)
-
-
 class ModelClient:
     """Asks the model servers.  Lives in one asyncio loop; closed with `close`.
 
-    `endpoints` is asked before each call, so that an embedded engine may move; the first one that
-    answers serves, the next is tried when one is not there.
+    `endpoints` is asked before each call, so that an embedded engine may move.  The least busy
+    server that is well is asked; where one fails at once, another is, while time is left.
     """
 
     def __init__(
@@ -83,7 +78,8 @@ class ModelClient:
         # What each server's answers have taught of its counts, and whether it counts on request.
         self._meters: dict[str, tokens.Meter] = {}
         self._counts: dict[str, bool] = {}
-        self._slots = asyncio.Semaphore(concurrency)
+        self._admission = Admission(concurrency)
+        self._servers = Servers()
         # Whether a server takes response_format, as found out at its first answer.
         self._takes_schema: dict[str, bool] = {}
         self._http = openai.DefaultAsyncHttpxClient(
@@ -105,13 +101,22 @@ class ModelClient:
     async def ask(self, prompt: Prompt, deadline: Deadline) -> Completion:
         """The answer of the first server that gives one.
 
-        Raises ModelError: timeout, model-unavailable, model-invalid or context-overflow.
+        Raises ModelError: overloaded, timeout, model-unavailable, model-invalid or
+        context-overflow.
         """
         try:
-            async with asyncio.timeout(deadline.left()), self._slots:
-                return await self._ask_in_turn(prompt, deadline)
+            async with asyncio.timeout(deadline.left()), self._admission.slot(deadline):
+                return await self._ask_in_turn(prompt, Deadline(deadline.at - MARGIN))
         except TimeoutError:
-            raise ModelError(Failure.TIMEOUT, "the model did not answer in time") from None
+            raise _late() from None
+
+    def refusal(self, deadline: Deadline) -> ModelError | None:
+        """Why an answer cannot be had in time, as far as one can tell before asking."""
+        if self._admission.is_hopeless(deadline):
+            return overloaded()
+        if self._servers.best(self._endpoints(), ()) is None:
+            return _nobody()
+        return None
 
     async def excess(self, prompt: Prompt, deadline: Deadline) -> float:
         """What a prompt takes of the context, as a share of what it may; above 1 is too much.
@@ -123,7 +128,7 @@ class ModelClient:
             return 0.0  # bounded in bytes, see compact.COMPACT_LIMIT
         text = prompt.system + prompt.user
         bound = tokens.at_most(text)
-        endpoint = next(iter(self._endpoints()), None)
+        endpoint = self._servers.best(self._endpoints(), ())
         if endpoint is None or bound <= CLEARLY_SHORT * self._room:
             return bound / self._room
         count = await self._counted(endpoint, text, deadline)
@@ -187,10 +192,13 @@ class ModelClient:
         self._meters[endpoint.base_url] = meter.learned(tokens.at_most(text), count)
 
     async def _ask_in_turn(self, prompt: Prompt, deadline: Deadline) -> Completion:
-        failure = ModelError(Failure.MODEL_UNAVAILABLE, "no model server is running")
-        for endpoint in self._endpoints():
+        failure = _nobody()
+        tried: set[str] = set()
+        while (endpoint := self._servers.best(self._endpoints(), tried)) is not None:
+            tried.add(endpoint.base_url)
             try:
-                completion = await self._ask_one(endpoint, prompt, deadline)
+                with self._servers.calling(endpoint):
+                    completion = await self._ask_until(endpoint, prompt, deadline)
                 if prompt.form is not AnswerForm.LABEL:
                     self._weigh(endpoint, prompt, completion.tokens_in)
                 return completion
@@ -200,14 +208,23 @@ class ModelClient:
                     break
         raise failure
 
+    async def _ask_until(
+        self, endpoint: Endpoint, prompt: Prompt, deadline: Deadline
+    ) -> Completion:
+        try:
+            async with asyncio.timeout(deadline.left()):
+                return await self._ask_one(endpoint, prompt, deadline)
+        except TimeoutError:
+            raise _late() from None
+
     async def _ask_one(self, endpoint: Endpoint, prompt: Prompt, deadline: Deadline) -> Completion:
         if prompt.form is AnswerForm.LABEL:
-            return await self._call(endpoint, prompt, _LABEL_OPTIONS, deadline)
+            return await self._call(endpoint, prompt, LABEL_OPTIONS, deadline)
         url = endpoint.base_url
         options: dict[str, Any] = {"max_tokens": self._max_output_tokens}
         if self._takes_schema.get(url) is False:
             return await self._call(endpoint, prompt, options, deadline)
-        with_schema = options | {"response_format": _response_format(prompt.categories)}
+        with_schema = options | {"response_format": response_format(prompt.categories)}
         try:
             completion = await self._call(endpoint, prompt, with_schema, deadline)
         except _RefusedError as refused:
@@ -250,6 +267,14 @@ class ModelClient:
             api_key=endpoint.api_key or "-",
             timeout=httpx2.Timeout(left, connect=min(left, CONNECT_TIMEOUT)),
         )
+
+
+def _late() -> ModelError:
+    return ModelError(Failure.TIMEOUT, "the model did not answer in time")
+
+
+def _nobody() -> ModelError:
+    return ModelError(Failure.MODEL_UNAVAILABLE, "no model server is well")
 
 
 class _RefusedError(ModelError):
@@ -326,7 +351,7 @@ def _completion(answer: Any, prompt: Prompt) -> Completion:
         )
         labels = {}
         if prompt.form is AnswerForm.LABEL:
-            labels = _label_probabilities(choice.logprobs.content[0].top_logprobs)
+            labels = label_probabilities(choice.logprobs.content[0].top_logprobs)
         usage = answer.usage
         return Completion(
             text=_text(message.content),
@@ -348,38 +373,3 @@ def _text(value: object) -> str:
 
 def _count(value: object) -> int:
     return value if isinstance(value, int) and value > 0 else 0
-
-
-def _response_format(categories: Sequence[str]) -> dict[str, Any]:
-    """The JSON schema of an answer.  Free text derails grammars, so the reason comes last."""
-    schema = {
-        "type": "object",
-        "properties": {
-            "score": {"type": "number", "minimum": 0, "maximum": 1},
-            "category": {"type": "string", "enum": [*categories, NO_CATEGORY]},
-            "reason": {"type": "string", "maxLength": REASON_LIMIT},
-        },
-        "required": ["score", "category", "reason"],
-        "additionalProperties": False,
-    }
-    return {
-        "type": "json_schema",
-        "json_schema": {"name": "verdict", "strict": True, "schema": schema},
-    }
-
-
-# --- The builtin model ----------------------------------------------------------------------
-
-LABELS = {f"<|{name}|>": name for name in ("none", "phishing", "scam", "malware", "marketing")}
-"""The builtin model's answers, each one token of its vocabulary; ` none` is another, of text."""
-
-
-# One token; the probabilities of the other labels come with it.
-_LABEL_OPTIONS: Mapping[str, Any] = {"max_tokens": 1, "logprobs": True, "top_logprobs": 20}
-
-
-def _label_probabilities(entries: Iterable[Any]) -> dict[str, float]:
-    """Label to probability, of those of the likeliest tokens that are labels."""
-    return {
-        LABELS[entry.token]: math.exp(entry.logprob) for entry in entries if entry.token in LABELS
-    }

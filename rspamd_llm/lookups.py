@@ -12,6 +12,7 @@ from typing import Any
 
 from rspamd_llm import domains
 from rspamd_llm import store as stores
+from rspamd_llm.breaker import Breaker
 from rspamd_llm.config import Config
 from rspamd_llm.counters import Counters
 from rspamd_llm.domain import (
@@ -26,12 +27,12 @@ from rspamd_llm.domain import (
 )
 from rspamd_llm.evidence import authentication, authresults, pages, records, registration
 from rspamd_llm.evidence import search as searches
-from rspamd_llm.evidence.breaker import Breaker, Pace
 from rspamd_llm.evidence.ddgs_engine import Ddgs, check_backends
 from rspamd_llm.evidence.dns import Dns
 from rspamd_llm.evidence.engines import Brave, Searxng
 from rspamd_llm.evidence.fetch import Fetcher
 from rspamd_llm.evidence.gather import Gatherer, Sources
+from rspamd_llm.evidence.pace import Pace
 from rspamd_llm.evidence.privacy import Privacy
 from rspamd_llm.evidence.registration import Rdap
 from rspamd_llm.evidence.remembered import Remembered
@@ -180,7 +181,7 @@ def _sources(
             seconds=2 * config.search.timeout,
             ttl=3 * DAY,
             ttl_nothing=6 * HOUR,
-            breaker=Breaker(Source.WEB),
+            breaker=Breaker(Source.WEB.value),
             pace=Pace(per_second=2, burst=30, at_once=8),
             admit=search.admit,
         )
@@ -195,7 +196,7 @@ def _sources(
             seconds=REGISTRATION_SECONDS,
             ttl=7 * DAY,
             ttl_nothing=HOUR,
-            breaker=Breaker(Source.REGISTRATION, failures=FAILURES_OF_MANY),
+            breaker=Breaker(Source.REGISTRATION.value, failures=FAILURES_OF_MANY),
             pace=Pace(per_second=10, burst=60, at_once=16),
         )
     domain_records: Remembered[DomainRecords] | None = None
@@ -209,7 +210,7 @@ def _sources(
             seconds=2 * DNS_SECONDS,
             ttl=HOUR,
             ttl_nothing=HOUR / 6,
-            breaker=Breaker(Source.DNS, failures=FAILURES_OF_MANY),
+            breaker=Breaker(Source.DNS.value, failures=FAILURES_OF_MANY),
             pace=Pace(per_second=100, burst=400, at_once=100),
         )
     asks = config.evidence.authentication == "auto"

@@ -55,6 +55,10 @@ NEEDED_KEPT = 20
 LINE_KEPT = 8_000
 """How many of these are kept beyond HEADER_BYTES_KEPT, and how many bytes of each."""
 
+BYTES_HELD = 200_000_000
+"""Bytes held of all bodies together: 200 messages of 1 MB, where Postfix takes 100 at once by
+default.  Reading makes copies of a few at a time."""
+
 FORGED_LIMIT = 10_000
 """Arriving headers of ours that are deleted.  Postfix walks its queue file for each deletion: this
 many cost it 4 s, ten times as many 6 minutes.  No honest mail has more than a handful."""
@@ -68,11 +72,26 @@ Beginning = Callable[[Message], "concurrent.futures.Future[None]"]
 
 
 class Traffic:
-    """Counts the messages between MAIL FROM and their end, for a stop that waits for them."""
+    """Counts the messages between MAIL FROM and their end, for a stop that waits for them, and the
+    bytes that are held of them."""
 
     def __init__(self) -> None:
         self._count = 0
+        self._bytes = 0
         self._changed = threading.Condition()
+
+    def hold(self, size: int) -> bool:
+        """Whether there is room for so many bytes more; counts them if so."""
+        with self._changed:
+            if self._bytes + size > BYTES_HELD:
+                return False
+            self._bytes += size
+            return True
+
+    def release(self, size: int) -> None:
+        """So many bytes are held no more."""
+        with self._changed:
+            self._bytes -= size
 
     def enter(self) -> None:
         """A message begins."""
@@ -127,6 +146,7 @@ class _Gathered:
     body: list[bytes] = field(default_factory=list)
     body_kept: int = 0
     body_size: int = 0
+    is_dropped: bool = False
     declared: int = 0
     """Size in bytes as the client announced it: a hint before the end, and no more than that."""
     early: concurrent.futures.Future[None] | None = None
@@ -249,17 +269,18 @@ class Session(Milter.Base):
         if message is None:
             return int(Milter.CONTINUE)
         message.body_size += len(chunk)
-        room = self._service.max_body - message.body_kept
-        if room > 0:
-            message.body.append(chunk[:room])
-            message.body_kept += min(room, len(chunk))
-        settled = message.body_kept >= self._service.max_body
-        if (
-            settled
-            and message.body_size > self._service.max_size
-            and self._protocol & Milter.P_SKIP
-        ):
-            return int(Milter.SKIP)
+        if message.body_size > self._service.max_size:
+            # It is not going to be judged: nothing of it needs to be held, or sent to us.
+            self._let_go(message)
+            return int(Milter.SKIP if self._protocol & Milter.P_SKIP else Milter.CONTINUE)
+        part = chunk[: self._service.max_body - message.body_kept]
+        if part and not message.is_dropped:
+            if self._service.traffic.hold(len(part)):
+                message.body.append(part)
+                message.body_kept += len(part)
+            else:
+                self._let_go(message)
+                message.is_dropped = True
         return int(Milter.CONTINUE)
 
     def eom(self) -> int:
@@ -294,8 +315,15 @@ class Session(Milter.Base):
         if self._message is not None:
             if self._message.early is not None:
                 self._message.early.cancel()
+            self._let_go(self._message)
             self._message = None
             self._service.traffic.leave()
+
+    def _let_go(self, message: _Gathered) -> None:
+        """Holds no more of a message's body."""
+        self._service.traffic.release(message.body_kept)
+        message.body.clear()
+        message.body_kept = 0
 
     def _finish(self, gathered: _Gathered) -> int:
         if len(gathered.names) > FORGED_LIMIT:
@@ -335,6 +363,7 @@ class Session(Milter.Base):
                 authenticated=gathered.authenticated,
             ),
             data=b"".join((*gathered.header, *gathered.needed, b"\r\n", *gathered.body)),
+            is_dropped=gathered.is_dropped,
             size=gathered.header_size + len(b"\r\n") + gathered.body_size,
         )
 

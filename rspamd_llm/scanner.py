@@ -65,6 +65,10 @@ class Asker(Protocol):
         """The model's answer.  Raises ModelError."""
         ...
 
+    def refusal(self, deadline: Deadline) -> ModelError | None:
+        """Why an answer cannot be had in time, as far as one can tell before asking."""
+        ...
+
 
 class Gatherer(Protocol):
     """Who looks things up."""
@@ -158,6 +162,8 @@ class Scanner:
             return Scan(outcome=Skipped(skip))
         if self._stopping:
             return Scan(outcome=Unscored(Failure.STOPPING))
+        if message.is_dropped:
+            return Scan(outcome=Unscored(Failure.OVERLOADED, "too many bytes of mail at once"))
         if len(self._tasks) >= self._max_in_flight:
             return Scan(outcome=Unscored(Failure.OVERLOADED, "milter.max_in_flight is reached"))
         task = asyncio.create_task(self._judge(message, deadline))
@@ -204,6 +210,9 @@ class Scanner:
         if read is None:
             return Skipped(Skip.NO_TEXT)
         mail, progress.facts = read
+        refusal = self._asker.refusal(deadline)
+        if refusal is not None:
+            raise refusal
         with progress.stage("evidence"):
             progress.evidence = await self._gatherer.gather(message, mail, progress.facts, deadline)
         with progress.stage("fit"):

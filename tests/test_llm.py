@@ -17,10 +17,11 @@ import pytest
 from bench.stubanswers import GOOD, Behaviour
 from bench.stubmodel import StubModel
 from rspamd_llm import engine as engines
-from rspamd_llm import llm, tokens
+from rspamd_llm import llm, servers, tokens
 from rspamd_llm.domain import AnswerForm, Completion, Deadline, Failure, ModelError, Prompt
 from rspamd_llm.engine import Engine
-from rspamd_llm.llm import Endpoint, ModelClient
+from rspamd_llm.llm import ModelClient
+from rspamd_llm.servers import Endpoint
 
 LONG = 30.0
 PROMPT = Prompt(
@@ -393,7 +394,7 @@ class TestFaults:
     def test_no_server_at_all(self) -> None:
         error = refusal()
         assert error.code is Failure.MODEL_UNAVAILABLE
-        assert str(error) == "no model server is running"
+        assert str(error) == "no model server is well"
 
 
 class TestSeveralServers:
@@ -433,6 +434,81 @@ class TestSeveralServers:
     def test_the_last_failure_is_told(self) -> None:
         with StubModel.running(Behaviour(status=503)) as other:
             assert "503" in str(refusal(closed_port(), other.base_url))
+
+    def test_calls_go_to_the_least_busy(self, stub: StubModel) -> None:
+        with StubModel.running() as other:
+            for one in (stub, other):
+                one.set(Behaviour(latency=0.3))
+
+            async def story() -> None:
+                async with client(stub.base_url, other.base_url) as made:
+                    calls = (made.ask(PROMPT, Deadline.after(LONG)) for _ in range(4))
+                    await asyncio.gather(*calls)
+
+            asyncio.run(story())
+            assert (stub.calls, other.calls) == (2, 2)
+
+    def test_one_that_fails_in_a_row_is_left_alone_and_mail_passes_at_once(
+        self, stub: StubModel
+    ) -> None:
+        stub.set(Behaviour(status=503))
+
+        async def story() -> ModelError | None:
+            async with client(stub.base_url) as made:
+                for _ in range(3 * servers.FAILURES):
+                    with pytest.raises(ModelError) as caught:
+                        await made.ask(PROMPT, Deadline.after(LONG))
+                    assert caught.value.code is Failure.MODEL_UNAVAILABLE
+                return made.refusal(Deadline.after(LONG))
+
+        refused = asyncio.run(story())
+        assert stub.calls == servers.FAILURES
+        assert refused is not None
+        assert refused.code is Failure.MODEL_UNAVAILABLE
+
+    def test_one_that_hangs_is_left_alone(
+        self, stub: StubModel, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(servers, "HANG", 0.1)
+        stub.set(Behaviour(fault="hang"))
+
+        async def story() -> list[Failure]:
+            codes = []
+            async with client(stub.base_url) as made:
+                for _ in range(servers.FAILURES + 1):
+                    with pytest.raises(ModelError) as caught:
+                        await made.ask(PROMPT, Deadline.after(0.3))
+                    codes.append(caught.value.code)
+            return codes
+
+        hung = [Failure.TIMEOUT] * servers.FAILURES
+        assert asyncio.run(story()) == [*hung, Failure.MODEL_UNAVAILABLE]
+
+
+class TestOverload:
+    def test_mail_that_could_not_be_answered_in_time_is_refused_at_once(
+        self, stub: StubModel
+    ) -> None:
+        stub.set(Behaviour(latency=1.0))
+
+        async def outcome(made: ModelClient) -> Failure | None:
+            try:
+                await made.ask(PROMPT, Deadline.after(3.8))
+            except ModelError as error:
+                return error.code
+            return None
+
+        async def story() -> list[Failure | None]:
+            async with client(stub.base_url, concurrency=1) as made:
+                await made.ask(PROMPT, Deadline.after(LONG))  # now it knows what a call takes
+                waits = [asyncio.create_task(outcome(made)) for _ in range(10)]
+                refused, _ = await asyncio.wait(waits, timeout=0.5)
+                assert len(refused) >= 6
+                return await asyncio.gather(*waits)
+
+        codes = asyncio.run(story())
+        assert {*codes} == {None, Failure.OVERLOADED}  # nobody waits until the deadline for nothing
+        assert 2 <= codes.count(None) <= 4
 
 
 class TestDeadline:

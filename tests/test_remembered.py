@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 
+from rspamd_llm import breaker as breakers
 from rspamd_llm import store as stores
+from rspamd_llm.breaker import Breaker
 from rspamd_llm.counters import Counters
 from rspamd_llm.domain import EvidenceError, Source
-from rspamd_llm.evidence import breaker as breakers
-from rspamd_llm.evidence.breaker import Breaker, Pace, RefusedError
+from rspamd_llm.evidence.pace import Pace, RefusedError
 from rspamd_llm.evidence.remembered import Remembered
 from rspamd_llm.store import MemoryStore, SqliteStore, Store
 
@@ -81,7 +82,7 @@ class Rig:
         self.clock = Clock()
         self.store = store or MemoryStore(clock=self.clock)
         self.counters = Counters()
-        self.breaker = Breaker(Source.WEB, clock=self.clock)
+        self.breaker = Breaker(Source.WEB.value, clock=self.clock)
         pace = Pace(per_second=1_000, burst=1_000, at_once=1_000, clock=self.clock)
         made: dict[str, Any] = {
             "source": Source.WEB,

@@ -51,10 +51,14 @@ class FakeAsker:
     waits: bool = False
     prompts: list[Prompt] = field(default_factory=list)
     cancelled: int = 0
+    refuses: ModelError | None = None
     excesses: list[float] = field(default_factory=list)
 
     async def excess(self, _prompt: Prompt, _deadline: Deadline) -> float:
         return self.excesses.pop(0) if self.excesses else 0.5
+
+    def refusal(self, _deadline: Deadline) -> ModelError | None:
+        return self.refuses
 
     async def ask(self, prompt: Prompt, deadline: Deadline) -> Completion:
         self.prompts.append(prompt)
@@ -355,6 +359,28 @@ class TestCancellation:
             return task.cancelled(), asker.cancelled
 
         assert run(story()) == (True, 1)
+
+
+class TestRefusal:
+    def test_a_message_of_which_parts_were_not_held(self) -> None:
+        asker = FakeAsker()
+        dropped = scan(scanner(asker), replace(message(), is_dropped=True)).outcome
+        assert dropped == Unscored(Failure.OVERLOADED, "too many bytes of mail at once")
+        skipped = replace(message(authenticated=True), is_dropped=True)
+        assert scan(scanner(asker), skipped).outcome == Skipped(Skip.AUTHENTICATED)
+        assert asker.prompts == []
+
+    def test_nothing_is_looked_up_or_asked_where_no_answer_can_be_had(self) -> None:
+        asker = FakeAsker(refuses=ModelError(Failure.OVERLOADED, "too much"))
+        gatherer = FakeGatherer()
+        done = scan(scanner(asker, gatherer=gatherer))
+        assert done.outcome == Unscored(Failure.OVERLOADED, "too much")
+        assert (gatherer.asked, asker.prompts) == (0, [])
+        assert set(done.stages) == {"read"}
+
+    def test_what_is_skipped_is_skipped_all_the_same(self) -> None:
+        asker = FakeAsker(refuses=ModelError(Failure.OVERLOADED, "too much"))
+        assert scan(scanner(asker), EMPTY).outcome == Skipped(Skip.NO_TEXT)
 
 
 class TestEvidence:

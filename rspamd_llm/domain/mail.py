@@ -30,6 +30,8 @@ class Message:
     data: bytes
     size: int
     """Size of the whole message in bytes, also where `data` was cut at `max_body`."""
+    is_dropped: bool = False
+    """Parts of `data` were not kept, as too many bytes of too many messages were held."""
 
 
 class Hiding(StrEnum):

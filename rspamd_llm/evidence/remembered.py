@@ -11,9 +11,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from rspamd_llm.breaker import Breaker
 from rspamd_llm.counters import Counters
 from rspamd_llm.domain import EvidenceError, Source
-from rspamd_llm.evidence.breaker import Breaker, Pace, RefusedError
+from rspamd_llm.evidence.pace import Pace, RefusedError
 from rspamd_llm.store import Store
 
 VERSION = 1
@@ -151,10 +152,11 @@ class Remembered(Generic[T]):
         return answer
 
     async def _asked(self, domain: str, flight: _Flight[T]) -> T:
-        self._breaker.check()
+        self._refuse_if_open()
         self._pace.take()
         async with self._pace.place(self._seconds):
-            with self._breaker.watching():
+            self._refuse_if_open()  # it may have opened while this one waited for its place
+            with self._breaker.watching(lambda error: not isinstance(error, RefusedError)):
                 await self._admitted(flight)
                 # What is left after a wait for the place would be too short to blame the source.
                 try:
@@ -162,6 +164,10 @@ class Remembered(Generic[T]):
                         return await self._look_up(domain)
                 except TimeoutError:
                     raise EvidenceError(f"no answer within {self._seconds:g} s") from None
+
+    def _refuse_if_open(self) -> None:
+        if self._breaker.refuses:
+            raise RefusedError("it failed too often; it is asked again later")
 
     async def _admitted(self, flight: _Flight[T]) -> None:
         if self._admit is None:

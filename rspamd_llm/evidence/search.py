@@ -17,7 +17,7 @@ from typing import Protocol
 from rspamd_llm.counters import Counters
 from rspamd_llm.domain import EvidenceError, Page
 from rspamd_llm.evidence import pages
-from rspamd_llm.evidence.breaker import RefusedError
+from rspamd_llm.evidence.pace import RefusedError
 from rspamd_llm.store import Store
 
 BELIEVED = 600.0
