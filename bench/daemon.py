@@ -27,7 +27,7 @@ socket = "{address}"
 engine = "openai"
 base_url = "{model}"
 model = "stub"
-concurrency = 64
+concurrency = 300
 [evidence]
 dns = false
 registration = false
@@ -57,7 +57,7 @@ class Daemon:
         """Whether the message was let through with a score, as a benchmark's mails must be."""
         if self.stand_in:
             return answer.final == "continue"
-        found = [edit.value for edit in answer.edits if edit.name == "X-GPT-Status"]
+        found = [edit.value.strip() for edit in answer.edits if edit.name == "X-GPT-Status"]
         return answer.final in ("accept", "continue") and found == ["scored"]
 
 

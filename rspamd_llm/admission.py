@@ -65,8 +65,12 @@ class Admission:
         return max(self._mean, statistics.median(now - began for began in self._running.values()))
 
     def is_hopeless(self, deadline: Deadline) -> bool:
-        """Whether one who came now could not be answered in time, as far as one can tell."""
-        return self._finish(len(self._waiting)) > deadline.left()
+        """Whether one who came now could not be answered in time, as far as one can tell.
+
+        Never where a slot is free: what is known may be of the past, and only a call tells.
+        """
+        is_free = self._busy < self._slots and not self._waiting
+        return not is_free and self._finish(len(self._waiting)) > deadline.left()
 
     @contextlib.asynccontextmanager
     async def slot(self, deadline: Deadline) -> AsyncIterator[None]:
@@ -76,9 +80,11 @@ class Admission:
         self._running[call] = began = self._clock()
         try:
             yield
-        except asyncio.CancelledError:
-            # One that was not awaited to its end only teaches that calls may take longer.
-            self._learn(max(self._mean, self._clock() - began))
+        except (asyncio.CancelledError, ModelError) as error:
+            # One that was not awaited to its end only teaches that calls may take longer; one that
+            # failed teaches nothing.
+            if not isinstance(error, ModelError) or error.code is Failure.TIMEOUT:
+                self._learn(max(self._mean, self._clock() - began))
             raise
         else:
             self._learn(self._clock() - began)
@@ -113,10 +119,8 @@ class Admission:
                 self._waiting.remove(waiter)
 
     def _finish(self, ahead: int) -> float:
-        """Seconds until one would be answered who has so many waiting ahead of him."""
+        """Seconds until one would be answered who has so many ahead of him, while no slot is free."""
         expected = self.expected()
-        if self._busy < self._slots and not ahead:
-            return expected
         # Of the calls under way half is over, on the average.
         return expected * ((ahead + 0.5) / self._slots + 1)
 

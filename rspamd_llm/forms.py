@@ -44,5 +44,7 @@ LABEL_OPTIONS: Mapping[str, Any] = {"max_tokens": 1, "logprobs": True, "top_logp
 def label_probabilities(entries: Iterable[Any]) -> dict[str, float]:
     """Label to probability, of those of the likeliest tokens that are labels."""
     return {
-        LABELS[entry.token]: math.exp(entry.logprob) for entry in entries if entry.token in LABELS
+        LABELS[entry["token"]]: math.exp(entry["logprob"])
+        for entry in entries
+        if entry["token"] in LABELS
     }

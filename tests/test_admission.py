@@ -172,6 +172,18 @@ class TestPrediction:
 
         run(story())
 
+    def test_a_free_slot_is_always_tried(self) -> None:
+        async def story() -> None:
+            clock = Clock()
+            admission = Admission(1, clock=clock)
+            await call(admission, clock, 500.0)
+            # Nobody is under way: what the last call took may not hold any more.
+            assert not admission.is_hopeless(Deadline.after(1.0))
+            async with admission.slot(Deadline.after(1.0)):
+                assert admission.is_hopeless(Deadline.after(1.0))
+
+        run(story())
+
     def test_the_hopeless_are_refused_at_once_and_the_rest_served(self) -> None:
         async def story() -> list[str]:
             clock = Clock()
