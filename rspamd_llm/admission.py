@@ -119,7 +119,7 @@ class Admission:
                 self._waiting.remove(waiter)
 
     def _finish(self, ahead: int) -> float:
-        """Seconds until one would be answered who has so many ahead of him, while no slot is free."""
+        """Seconds until one would be answered who has so many ahead of him, with no slot free."""
         expected = self.expected()
         # Of the calls under way half is over, on the average.
         return expected * ((ahead + 0.5) / self._slots + 1)

@@ -274,6 +274,8 @@ def _builtin(config: Config) -> tuple[str, ...]:
 def _contradictions(config: Config) -> tuple[str, ...]:
     """Legal settings that work against each other."""
     deadline = config.milter.deadline
+    is_searching = config.search.provider != "none"
+    searching = [("search.timeout", config.search.timeout)] if is_searching else []
     told = []
     if config.store.url.startswith(("valkey", "redis")):
         told.append("store.url: Valkey is not there yet; memory is used in its place")
@@ -283,12 +285,12 @@ def _contradictions(config: Config) -> tuple[str, ...]:
         f"{path} ({value:g} s) is above milter.deadline ({deadline:g} s): it will never be reached"
         for path, value in (
             ("evidence.timeout", config.evidence.timeout),
-            ("search.timeout", config.search.timeout),
+            *searching,
             ("rspamd.timeout", config.rspamd.timeout),
         )
         if value > deadline
     ]
-    if config.search.timeout > config.evidence.timeout:
+    if is_searching and config.search.timeout > config.evidence.timeout:
         told.append("search.timeout is above evidence.timeout: it will never be reached")
     if config.llm.engine == "openai" and config.llm.model == "builtin":
         told.append('llm.model "builtin" is of the embedded engine: set llm.engine = "embedded"')

@@ -50,6 +50,10 @@ AUTHENTICATION_SECONDS = 8.0
 REGISTRATION_SECONDS = 8.0
 """Seconds for a registry: slow ones take 2, and the list of registries comes before the first."""
 
+SEARCHES = {"ddgs": 2.0, "brave": 10.0, "searxng": 10.0}
+"""Queries a second in the long run, after a burst of 30.  Engines ban those who ask them for more
+without an account; Brave's plans and a server of one's own take more."""
+
 FAILURES_OF_MANY = 20
 """Failures in a row that open the breaker of a source whose servers belong to the domains asked
 about: one mail's domains may all be broken on purpose."""
@@ -182,7 +186,7 @@ def _sources(
             ttl=3 * DAY,
             ttl_nothing=6 * HOUR,
             breaker=Breaker(Source.WEB.value),
-            pace=Pace(per_second=2, burst=30, at_once=8),
+            pace=Pace(per_second=SEARCHES[config.search.provider], burst=30, at_once=8),
             admit=search.admit,
         )
     registrations: Remembered[Registration | None] | None = None

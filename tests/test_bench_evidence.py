@@ -8,7 +8,7 @@ from datetime import date
 
 import pytest
 
-from bench import evidence
+from bench import evidence, evidencedata
 from bench.report import Measure
 from rspamd_llm.domain import Evidence, Facts, Registration
 from rspamd_llm.evidence.dns import Dns
@@ -25,12 +25,12 @@ def test_everything_is_measured_and_each_domain_is_asked_about_once() -> None:
     # Three searches, four registrations, and what the checks of one sender take.
     once = [measure for measure in told if measure.most == evidence.QUERIES_MOST]
     assert [measure.value for measure in once] == [1, 1, 1]
-    assert "queries of 3 kinds to web" in once[1].name
-    assert "queries of 4 kinds to registry" in once[2].name
+    assert "3 questions to web" in once[1].name
+    assert "4 questions to registry" in once[2].name
 
 
 def test_a_second_query_is_seen() -> None:
-    name = evidence.names_of(0)[0]
+    name = evidencedata.names_of(0)[0]
     with evidence.World.running(1, 0.0) as world:
         for _ in range(2):
             dns = Dns(world.settings["evidence"]["nameservers"], seconds=20.0)
@@ -44,13 +44,13 @@ def test_what_evidence_costs_is_counted_whole() -> None:
     little = evidence.added(Evidence(), facts)
     registered = {"acme.example": Registration(found=True, created=date(2001, 2, 3))}
     assert 0 < little < evidence.added(Evidence(registrations=registered), facts)
-    costs = [evidence.added(*piece) for piece in evidence.pieces(100)]
+    costs = [evidence.added(*piece) for piece in evidencedata.pieces(100)]
     assert min(costs) < 160
     assert max(costs) > 200
 
 
 def test_a_mail_of_the_size_wanted() -> None:
-    one = evidence.story(7, size=evidence.SIGNED_SIZE)
+    one = evidencedata.story(7, size=evidence.SIGNED_SIZE)
     assert 0 <= one.message.size - evidence.SIGNED_SIZE < 2_000
     assert one.facts.sender_domain == one.domains[0]
     assert one.facts.link_domains == one.domains[1:]

@@ -254,6 +254,9 @@ class TestBegin:
         [
             (b"From: a@b.example\r\n\r\n", "b.example"),
             (b'X: y\r\nfrom: "x@other.example" <a@B.example>\r\nTo: c@d.example\r\n', "b.example"),
+            (b"From: a@b.example, c@d.example (e@f.example)\r\n\r\n", "b.example"),
+            (b"From: (e@f.example) a@b.example\r\n\r\n", "b.example"),
+            (b'From: "' + b"\\" * 900 + b"\r\n\r\n", ""),
             (b"From: Long\r\n Name <a@b.example>\r\n\r\n", "b.example"),
             (b"To: c@d.example\r\n\r\nFrom the other side", ""),
             (b"From: " + b"@" * 100_000, ""),

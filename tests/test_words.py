@@ -161,3 +161,17 @@ def test_what_weighs_against_a_mail() -> None:
         web={"acme.example": (Page(title="Acme", host="acme.example"),)},
     )
     assert words.warnings(good, FACTS) == words.warnings(Evidence(), FACTS) == ()
+
+
+def test_a_warning_names_the_domain_for_replies_as_such() -> None:
+    young = Registration(found=True, created=date(2026, 11, 19))
+    evidence = Evidence(day=TODAY, registrations=dict.fromkeys(("r.example", "l.example"), young))
+    facts = Facts(
+        sender_domain="acme.example",
+        reply_domains=("r.example", "l.example"),
+        link_domains=("l.example",),
+    )
+    assert words.warnings(evidence, facts) == (
+        "the domain for replies was registered 3 days ago",
+        "a link's domain was registered 3 days ago",
+    )

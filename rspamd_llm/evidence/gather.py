@@ -45,6 +45,8 @@ _FROM = re.compile(rb"^from:((?:[^\r\n]|\r\n[ \t]){0,998})", re.IGNORECASE | re.
 # Whole names alone: what is cut at a sign that is not ASCII is the name of somebody else.
 _AT = re.compile(rb"@([A-Za-z0-9._-]{1,253})(?![A-Za-z0-9._\x80-\xff-])")
 
+_ASIDE = re.compile(rb'"(?:[^"\\]|\\.)*"|\([^()]*\)')  # quoted names and comments, RFC 5322 3.2
+
 _log = logging.getLogger(__name__)
 
 
@@ -236,5 +238,5 @@ def _exact(address: str) -> str:
 def _head_domain(data: bytes) -> str:
     """The domain of the first From line, by a look at its bytes: good enough to begin with."""
     line = _FROM.search(data)
-    several = _AT.findall(line.group(1)) if line else []
-    return several[-1].decode("ascii").lower() if several else ""
+    first = _AT.search(_ASIDE.sub(b"", line.group(1))) if line else None
+    return first.group(1).decode("ascii").lower() if first else ""
