@@ -1,5 +1,5 @@
 """The main job, shown: sample mails over SMTP through a private Postfix, the daemon with the
-builtin model, and a private Rspamd; then what each of them said.
+builtin model, and a private Rspamd; then what each of them said, and what was looked up.
 
 Run by script/demo.  Everything lives in temporary folders and on free ports, and ends with it.
 """
@@ -21,34 +21,33 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from bench.standins import StandIns, signed
+from script.samples import SAMPLES, WORLD, Sample
 from tests.chain import postfix as postfix_parts
 from tests.chain import rspamd as rspamd_parts
 from tests.chain.daemon import EMBEDDED, ROOT, PrivateDaemon
-from tests.chain.dns import NxDomainServer
 from tests.chain.postfix import PrivatePostfix
 from tests.chain.rspamd import PrivateRspamd
 
-SAMPLES = {
-    "01-personal": "a personal mail",
-    "02-newsletter": "a newsletter",
-    "03-invoice": "an invoice",
-    "04-parcel-phish": "a parcel phish",
-    "05-advance-fee": "an advance-fee scam",
-    "06-forged-headers": "casino spam with forged X-GPT headers",
-    "07-french": "a mail in French",
-    "08-french-phish": "a bank phish in French",
-}
-
 RSPAMD = {
-    # These two judge the client's host name, which has no DNS here: every mail would get 6 points.
+    # These two judge the client's host name, for which Postfix asks no DNS here.
     "local.d/hfilter.conf": "enabled = false;\n",
     "local.d/once_received.conf": "enabled = false;\n",
     # A mail that is rejected is not delivered, and only a delivered one can be shown.
     "local.d/actions.conf": "reject = null;\n",
 }
 NOTE = """\
-Rspamd is at its defaults, except that it rejects nothing, so that each mail can be shown (it
-would at 15 points), and that two checks of host names are off, as there is no DNS here.
+Rspamd is at its defaults, except that it rejects nothing, so that each mail can be shown (it would
+at 15 points), and that two checks of host names are off, as this Postfix asks no DNS.
+"""
+LOOKED_UP = """\
+A model that follows instructions reads these lines with the mail. The builtin model has not learned
+to: its scores above are without them, and only the sentence beside a score tells the warnings.
+
+No question left this machine: DNS, SearXNG and RDAP server are stand-ins of this script that speak
+the real protocols. With the defaults DNS goes to the system's resolvers, registrations are asked
+for at the registries, and searches go to the engines that [search] names in the configuration:
+docs/privacy.md tells what each of them learns, and how to run a SearXNG of your own.
 """
 
 NEXT = """What next:
@@ -74,6 +73,8 @@ class Seen:
     """Rspamd's own symbols of a tenth of a point and more."""
     total: str
     action: str
+    looked_up: tuple[str, ...] = ()
+    """The lines about what was looked up."""
 
 
 def main() -> int:
@@ -91,38 +92,57 @@ def main() -> int:
     with ExitStack() as stack:
         key = secrets.token_hex(32)
         console.print("Starting a private Rspamd, the daemon with its model, a private Postfix ...")
-        dns = stack.enter_context(NxDomainServer())
-        rspamd = stack.enter_context(PrivateRspamd(dns.port, [key], RSPAMD))
-        daemon = stack.enter_context(PrivateDaemon({"llm": EMBEDDED}, keys=(key,)))
+        world = stack.enter_context(StandIns.running(*WORLD))
+        rspamd = stack.enter_context(PrivateRspamd(world.zone.port, [key], RSPAMD))
+        settings = {"llm": EMBEDDED, "log": {"level": "debug", "format": "json"}}
+        daemon = stack.enter_context(
+            PrivateDaemon(settings | world.settings(), keys=(key,), environment=world.environment)
+        )
         ours = f"{{ {daemon.milter}, default_action=accept, content_timeout=90s }}"
         postfix = stack.enter_context(PrivatePostfix([ours, rspamd.milter]))
         console.print(
             f"SMTP 127.0.0.1:{postfix.port}  ->  rspamd-llm {daemon.address}  ->  "
             f"Rspamd 127.0.0.1:{rspamd.milter_port}\n"
+            f"It looks things up at stand-ins: DNS {world.zone.address}, "
+            f"SearXNG 127.0.0.1:{world.web.port}, RDAP 127.0.0.1:{world.registry.port}\n"
         )
-        seen = [_sent(postfix, name) for name in SAMPLES]
+        seen = [_sent(postfix, daemon, sample) for sample in SAMPLES]
         console.print(_table(seen))
         console.print(Text(NOTE))
+        console.print(Text("What was looked up for three of them:", style="bold"))
+        console.print(_lookups(seen))
+        console.print(Text(LOOKED_UP))
         console.print(Text(NEXT))
     return 0 if all(isinstance(one, Seen) for one in seen) else 1
 
 
-def _sent(postfix: PrivatePostfix, name: str) -> Seen | str:
+def _sent(postfix: PrivatePostfix, daemon: PrivateDaemon, sample: Sample) -> Seen | str:
     """What was seen of a sample, or why it did not come through."""
-    sample = (ROOT / "tests" / "data" / "demo" / f"{name}.eml").read_bytes()
-    sender = str(email.message_from_bytes(sample)["Return-Path"]).strip("<>")
+    mail = (ROOT / "tests" / "data" / "demo" / f"{sample.file}.eml").read_bytes()
+    header = email.message_from_bytes(mail)
+    sender = str(header["Return-Path"]).strip("<>")
+    helo = str(header["Received"]).split()[1]
     # As if it had been sent just now: Rspamd gives points for old dates.
-    sample = re.sub(rb"(?m)^Date: .*$", f"Date: {formatdate()}".encode(), sample, count=1)
-    code, reply = postfix.send(sample, sender, ["user@example.org"], client="203.0.113.99")
+    mail = re.sub(rb"(?m)^Date: .*$", f"Date: {formatdate()}".encode(), mail, count=1)
+    if sample.signer:
+        mail = signed(mail, sample.signer)
+    code, reply = postfix.send(mail, sender, ["user@example.org"], helo=helo, client=sample.client)
     if code != 250:
         return f"{code} {reply}"
     delivered = postfix.wait_delivered(1)
     if not delivered:
         return "not delivered"
-    return _read(email.message_from_bytes(delivered[0], policy=email.policy.default))
+    queue_id = postfix_parts.queue_id(reply)
+    lines = [
+        line
+        for record in daemon.told("evidence")
+        if record["queue_id"] == queue_id
+        for line in record["lines"]
+    ]
+    return _read(email.message_from_bytes(delivered[0], policy=email.policy.default), tuple(lines))
 
 
-def _read(mail: EmailMessage) -> Seen:
+def _read(mail: EmailMessage, looked_up: tuple[str, ...]) -> Seen:
     result = " ".join(str(mail["X-Spamd-Result"]).split())
     symbols = re.findall(r"(\w+)\((-?[\d.]+)\)", result)
     total = re.search(r"\[(-?[\d.]+) / (-?[\d.]+)\]", result)
@@ -143,6 +163,7 @@ def _read(mail: EmailMessage) -> Seen:
         others=listed(of_ours=False),
         total=total[1] if total else "?",
         action=str(mail["X-Rspamd-Action"]),
+        looked_up=looked_up,
     )
 
 
@@ -153,16 +174,33 @@ def _table(seen: list[Seen | str]) -> Table:
     table.add_column("symbols, points", no_wrap=True)
     table.add_column("total", justify="right")
     table.add_column("action", max_width=10)
-    for label, one in zip(SAMPLES.values(), seen, strict=True):
+    for sample, one in zip(SAMPLES, seen, strict=True):
         if isinstance(one, str):
-            table.add_row(label, Text(one, style="red"))
+            table.add_row(sample.what, Text(one, style="red"))
             continue
         style = "bold red" if one.ours.startswith("LLM_SPAM") else "bold green"
         said = Text(f"{one.score} {one.category}", style=style)
         said.append(f"\n{one.reason}", style="not bold default")
         symbols = Text(one.ours, style=style)
         symbols.append(f"\n{one.others}", style="not bold default")
-        table.add_row(label, said, symbols, one.total, one.action)
+        table.add_row(sample.what, said, symbols, one.total, one.action)
+    return table
+
+
+def _lookups(seen: list[Seen | str]) -> Table:
+    """What was looked up for the telling mails, a line for each thing."""
+    table = Table(show_lines=True, header_style="bold")
+    table.add_column("mail", max_width=16)
+    table.add_column("what was looked up")
+    for sample, one in zip(SAMPLES, seen, strict=True):
+        if not sample.is_telling or isinstance(one, str):
+            continue
+        told = Text()
+        for line in one.looked_up:
+            what, colon, found = line.partition(": ")
+            told.append(what + colon, style="bold").append(f"{found}\n")
+        told.rstrip()
+        table.add_row(sample.what, told)
     return table
 
 

@@ -3,6 +3,7 @@ folder.  What the model or the mail is like is not known here."""
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import shutil
@@ -36,10 +37,11 @@ class DaemonError(Exception):
 class PrivateDaemon:
     """Context manager around one daemon.
 
-    settings  sections of the configuration, over a start that asks nothing outside: no lookups,
-              and mail from this machine is judged like any other
-    unix      listen at a unix socket, open to Postfix's user, instead of a port
-    keys      lines of the key file
+    settings     sections of the configuration, over a start that asks nothing outside: no lookups,
+                 and mail from this machine is judged like any other
+    unix         listen at a unix socket, open to Postfix's user, instead of a port
+    keys         lines of the key file
+    environment  variables beside those of this process
     """
 
     def __init__(
@@ -48,12 +50,14 @@ class PrivateDaemon:
         *,
         unix: bool = False,
         keys: tuple[str, ...] = (),
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="rspamd-llm-daemon-"))
         self.folder.chmod(0o755)  # Postfix's user must reach the socket
         self.keys = keys or (secrets.token_hex(32),)
         self.address = f"unix:{self.folder}/milter.sock" if unix else f"inet:{free_port()}@{HOST}"
         self._settings = settings
+        self._environment = dict(environment or {})
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -106,6 +110,7 @@ class PrivateDaemon:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "rspamd_llm", "serve", "-c", str(self.config_file)],
                 cwd=ROOT,
+                env=os.environ | self._environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -141,6 +146,11 @@ class PrivateDaemon:
             return (self.folder / "log").read_text("utf-8", "replace")
         except FileNotFoundError:
             return ""
+
+    def told(self, message: str) -> list[dict[str, Any]]:
+        """The records of the log with this message, oldest first; for a log that is JSON."""
+        lines = [line for line in self.log().splitlines() if line.startswith("{")]
+        return [record for record in map(json.loads, lines) if record["message"] == message]
 
     def _write(self) -> None:
         key_file = self.folder / "verdict.key"
