@@ -27,7 +27,7 @@ from rspamd_llm.domain import (
     Prompt,
 )
 from rspamd_llm.forms import LABEL_OPTIONS, label_probabilities, response_format
-from rspamd_llm.servers import Endpoint, Servers
+from rspamd_llm.servers import Endpoint, RefusedError, Servers
 
 SEED = 11390
 """Any fixed number: the same mail is to get the same verdict."""
@@ -228,7 +228,7 @@ class ModelClient:
         with_schema = options | {"response_format": response_format(prompt.categories)}
         try:
             completion = await self._call(endpoint, prompt, with_schema, deadline)
-        except _RefusedError as refused:
+        except _FormatError as refused:
             if self._takes_schema.get(url):
                 raise
             # The schema may be what it refuses: ask once without, and remember what came of it,
@@ -295,10 +295,15 @@ def _nobody() -> ModelError:
     return ModelError(Failure.MODEL_UNAVAILABLE, "no model server is well")
 
 
-class _RefusedError(ModelError):
-    """The server refused the request, perhaps for what it asks for (400, 404, 422, 500, 501)."""
+class _FormatError(RefusedError):
+    """The server refused a request, perhaps for the form it asks for (400, 404, 422, 500, 501).
 
-    passing = False
+    `passing` tells of a status that may as well have been a passing fault.
+    """
+
+    def __init__(self, cause: str, *, passing: bool) -> None:
+        super().__init__(cause)
+        self.passing = passing
 
 
 class _TooLongError(ModelError):
@@ -344,9 +349,7 @@ def _translated(error: openai.APIError) -> ModelError:
         cause = f"the server answered with status {status}"
         if status not in (400, 404, 422, 500, 501):
             return ModelError(Failure.MODEL_UNAVAILABLE, cause)
-        refused = _RefusedError(Failure.MODEL_UNAVAILABLE, cause)
-        refused.passing = status == 500
-        return refused
+        return _FormatError(cause, passing=status == 500)
     if isinstance(error.__cause__, _TooLongError):
         return error.__cause__
     if isinstance(error.__cause__, httpx2.ConnectTimeout):

@@ -178,7 +178,9 @@ class Session(Milter.Base):
         self._actions = offered & (wanted | Milter.SETSYMLIST)
         if self._actions & Milter.SETSYMLIST:
             # pymilter 1.0.5's own setsymlist passes bytes where its C code wants text.
-            self._ctx.setsymlist(Milter.M_ENVFROM, "i {auth_authen} {auth_type}")
+            # `j` has a value always: where a packet has no macro at all, libmilter keeps those of
+            # the message before, and with them its authentication.
+            self._ctx.setsymlist(Milter.M_ENVFROM, "j i {auth_authen} {auth_type}")
             self._ctx.setsymlist(Milter.M_EOM, "i")
         # DKIM signs the blank behind a header's colon; without this flag one blank is eaten.
         self._keeps_space = bool(steps & Milter.P_HDR_LEADSPC)

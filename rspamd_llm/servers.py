@@ -32,6 +32,13 @@ class Endpoint:
     api_key: str = field(default="", repr=False)
 
 
+class RefusedError(ModelError):
+    """A server is well and refused this one request, which its mail may have brought about."""
+
+    def __init__(self, cause: str) -> None:
+        super().__init__(Failure.MODEL_UNAVAILABLE, cause)
+
+
 @dataclass(slots=True)
 class _Server:
     breaker: Breaker
@@ -63,7 +70,7 @@ class Servers:
         began = self._clock()
 
         def is_failure(error: Exception) -> bool:
-            if not isinstance(error, ModelError):
+            if not isinstance(error, ModelError) or isinstance(error, RefusedError):
                 return False
             hung = error.code is Failure.TIMEOUT and self._clock() - began >= HANG
             return hung or error.code is Failure.MODEL_UNAVAILABLE

@@ -148,6 +148,20 @@ class TestHeaders:
         assert {edit.kind for edit in answer.edits} == {"chgheader"}
         assert not [name for name, _ in mail.headers if name.lower().startswith("x-gpt-")]
 
+    def test_a_user_s_authentication_ends_with_his_message(self, daemon: PrivateDaemon) -> None:
+        async def both() -> list[str]:
+            async with MilterClient.connect(daemon.address) as client:
+                user = envelope(**{"{auth_authen}": "alice", "{auth_type}": "plain"})
+                stranger = Envelope("", BOB, macros={})  # of whom the MTA has no macro to tell
+                return [
+                    client.applied(MAIL, await client.send(MAIL, about)).values("X-GPT-Status")[0]
+                    if about is stranger
+                    else (await client.send(MAIL, about)).final
+                    for about in (user, stranger)
+                ]
+
+        assert run(both()) == ["continue", "scored"]
+
     def test_a_missing_queue_id_is_a_dash(self, daemon: PrivateDaemon) -> None:
         _, mail = run(sent(daemon, about=Envelope("<a@example.net>", BOB)))
         assert fields(mail)["q"] == "-"
@@ -281,6 +295,8 @@ class TestModelFaults:
     def test_unscored_with_its_code(
         self, daemon: PrivateDaemon, stub: StubModel, fault: Behaviour, code: str
     ) -> None:
+        # One success before each: a server that fails in a row is left alone.
+        assert fields(run(sent(daemon))[1])["st"] == "scored"
         stub.set(fault)
         answer, mail = run(sent(daemon, FORGED))
         assert answer.final == "continue"

@@ -8,7 +8,7 @@ import pytest
 
 from rspamd_llm import servers
 from rspamd_llm.domain import Failure, ModelError
-from rspamd_llm.servers import Endpoint, Servers
+from rspamd_llm.servers import Endpoint, RefusedError, Servers
 
 ONE, TWO, THREE = (Endpoint(f"http://{name}/v1") for name in ("one", "two", "three"))
 ALL = (ONE, TWO, THREE)
@@ -77,6 +77,13 @@ def test_the_pause_grows_to_its_bound() -> None:
         assert known.best((ONE,), ()) is None
         clock.now += 1 - pause
     assert pause == servers.LONGEST_PAUSE
+
+
+def test_requests_that_are_refused_open_nothing() -> None:
+    # Three mails that make a server answer 400 or 500 must not keep it from all others.
+    known = Servers()
+    fail(known, ONE, RefusedError("400"), times=3 * servers.FAILURES)
+    assert known.best((ONE,), ()) == ONE
 
 
 @pytest.mark.parametrize("code", [Failure.MODEL_INVALID, Failure.CONTEXT_OVERFLOW])
