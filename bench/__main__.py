@@ -3,9 +3,10 @@
 Each starts the daemon with a configuration of its own and a stub model server beside it. Exit
 status 1 when a requirement is missed. Run them on a machine that does nothing else.
 
-Three more have options of their own (--help): `python -m bench reading` for what reading mail
-costs, `python -m bench evidence` for what looking things up costs, `python -m bench injection` for
-whether a mail can talk the model round.
+Others have options of their own (--help): `python -m bench reading` for what reading mail costs,
+`python -m bench evidence` for what looking things up costs, `python -m bench injection` for whether
+a mail can talk the model round, `python -m bench fuzz` for whether a peer that speaks broken milter
+does the daemon any harm, `python -m bench faults` for what becomes of mail when something breaks.
 """
 
 from __future__ import annotations
@@ -13,7 +14,18 @@ from __future__ import annotations
 import argparse
 import sys
 
-from bench import evidence, injection, latency, memory, reading, report, startup, throughput
+from bench import (
+    evidence,
+    faults,
+    fuzz,
+    injection,
+    latency,
+    memory,
+    reading,
+    report,
+    startup,
+    throughput,
+)
 
 BENCHMARKS = {
     "latency": latency.run,
@@ -23,8 +35,14 @@ BENCHMARKS = {
 }
 
 
-# These measure functions, not the daemon, and read their own options.
-APART = {"reading": reading.main, "evidence": evidence.main, "injection": injection.main}
+# These read their own options.
+APART = {
+    "reading": reading.main,
+    "evidence": evidence.main,
+    "injection": injection.main,
+    "fuzz": fuzz.main,
+    "faults": faults.main,
+}
 
 
 def main() -> int:

@@ -119,6 +119,7 @@ async def start(plan: Plan, *, durable: bool) -> Works:
         concurrency=config.llm.concurrency,
         max_output_tokens=config.llm.max_output_tokens,
         context_tokens=config.llm.context_tokens,
+        longest=config.milter.deadline,
     )
     scanner = Scanner(
         gate=Gate(

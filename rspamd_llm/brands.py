@@ -85,6 +85,7 @@ class _Book:
     firsts: frozenset[str]
     owned: dict[str, _Owned]
     all_owned: _Owned
+    sites: frozenset[str]
     companions: frozenset[str]
     names: Names
 
@@ -130,6 +131,7 @@ def _book() -> _Book:
         firsts=frozenset(words[0] for words in by_words),
         owned=owned,
         all_owned=everything,
+        sites=frozenset(brand.site for brand in by_words.values()),
         companions=companions,
         names=Names(names),
     )
@@ -196,8 +198,13 @@ def _mentions(words: tuple[str, ...]) -> Iterable[tuple[int, int, Brand]]:
 
 
 def is_a_brands(domain: str) -> bool:
-    """Whether a registered domain is known to be some brand's own."""
-    return _book().all_owned.has(domain)
+    """Whether a registered domain is some brand's own for sure: named in the list, or its site.
+
+    What is only like one (`x.*`) under some country's suffix is anybody's to register.
+    """
+    book = _book()
+    owned = book.all_owned
+    return domain in owned.exact or domain.rpartition(".")[2] in owned.tops or domain in book.sites
 
 
 def owns(brand: Brand, domain: str) -> bool:

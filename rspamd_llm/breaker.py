@@ -54,23 +54,31 @@ class Breaker:
         """Whether calls are refused, but for probes."""
         return self._pause > 0
 
+    def alive(self) -> None:
+        """A sign of life from elsewhere: failures before it are not in a row."""
+        self._failed = 0
+
     @property
     def refuses(self) -> bool:
         """Whether a call would be refused now."""
         return self.is_open and (self._is_probing or self._clock() < self._until)
 
     @contextlib.contextmanager
-    def watching(self, is_failure: Callable[[Exception], bool]) -> Iterator[None]:
+    def watching(self, judge: Callable[[BaseException], bool | None]) -> Iterator[None]:
         """Around one call that is not refused, whose end it learns from.
 
-        One that was cancelled, or ended with an exception that is no failure, teaches nothing.
+        `judge` says of an exception whether it is a failure, a sign of life all the same (False),
+        or tells nothing (None), as a cancelled call does.
         """
         is_probe = self._is_probing = self.is_open
         try:
             yield
-        except Exception as error:
-            if is_failure(error):
+        except BaseException as error:
+            is_failure = judge(error)
+            if is_failure:
                 self._failure(is_probe)
+            elif is_failure is False:
+                self._success()
             raise
         else:
             self._success()

@@ -11,7 +11,7 @@ import hashlib
 
 from rspamd_llm.domain import AnswerForm, Evidence, Facts, Flag, Mail, Prompt
 from rspamd_llm.evidence import words
-from rspamd_llm.prompt import SENTENCES
+from rspamd_llm.sentences import SENTENCES
 
 COMPACT_LIMIT = 1_400
 """UTF-8 bytes of a compact prompt.  A token is at least a byte, so with its few special tokens it

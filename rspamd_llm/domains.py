@@ -29,6 +29,12 @@ _HOST = re.compile(r"[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*")
 _INNER = re.compile(r"https?(?:%(?:25)?3a|:)(?:%(?:25)?2f|/){2}([\w.-]{1,253})", re.IGNORECASE)
 # Suffixes below a country's (ISO 3166-1) that anybody there may register under.
 _BELOW = frozenset(("co", "com", "gob", "gov", "ltd", "ne", "net", "or", "org", "plc"))
+# Where the large mail providers have long had their names.
+_TAKEN = frozenset(("com", "net", "org", "de", "fr", "it", "es", "nl", "be", "at", "ch", "pl")) | {
+    *("se", "no", "dk", "fi", "ie", "pt", "gr", "cz", "hu", "ro", "ca", "in", "jp", "ru"),
+    *("co.uk", "co.jp", "co.in", "co.nz", "co.za", "co.kr", "co.id", "co.th", "com.au", "com.br"),
+    *("com.mx", "com.ar", "com.tr", "com.sg", "com.hk", "com.tw", "com.my", "com.ph", "com.vn"),
+}
 # Countries' suffixes that were given away for free, or are sold as if they meant something else.
 _CHEAP = frozenset(
     {"ai", "cc", "cf", "cm", "ga", "gg", "gq", "io", "la", "me", "ml"}
@@ -224,6 +230,12 @@ class Services:
         if not is_country_wide(domain, self._names):
             return False
         return rest.startswith(self._everywhere[domain.partition(".")[0]])
+
+    def names(self, domain: str) -> bool:
+        """Whether a registered domain stands in the list by its whole name, or as `x.*` with a
+        suffix under which nobody else has x: other countries' are anybody's to register."""
+        name, _, suffix = domain.partition(".")
+        return domain in self._hosts or (name in self._names and suffix in _TAKEN)
 
 
 @functools.cache

@@ -277,6 +277,14 @@ class Listener:
             time.sleep(POKE_INTERVAL)
 
 
+def macro(session: Milter.Base, name: str) -> str:
+    """A macro's value, empty if the MTA sent none; U+FFFD for one that is no UTF-8."""
+    try:
+        return session.getsymval(name) or ""
+    except UnicodeDecodeError:  # pymilter decodes it as strict UTF-8
+        return "\N{REPLACEMENT CHARACTER}"
+
+
 def _register(name: str) -> None:
     """What Milter.runmilter registers; that function also serves, in its caller's thread."""
     _milter.set_connect_callback(Milter.connect_callback)

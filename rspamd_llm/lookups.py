@@ -54,9 +54,10 @@ SEARCHES = {"ddgs": 2.0, "brave": 10.0, "searxng": 10.0}
 """Queries a second in the long run, after a burst of 30.  Engines ban those who ask them for more
 without an account; Brave's plans and a server of one's own take more."""
 
-FAILURES_OF_MANY = 20
-"""Failures in a row that open the breaker of a source whose servers belong to the domains asked
-about: one mail's domains may all be broken on purpose."""
+FAILURES_OF_MANY, PAUSE_OF_MANY = 50, 5.0
+"""Failures in a row, and seconds of pause, of a source whose servers belong to the domains asked
+about, or are chosen by them: a sender can break his own on purpose, and shall not keep others' mail
+from being looked up."""
 
 _log = logging.getLogger(__name__)
 
@@ -200,7 +201,7 @@ def _sources(
             seconds=REGISTRATION_SECONDS,
             ttl=7 * DAY,
             ttl_nothing=HOUR,
-            breaker=Breaker(Source.REGISTRATION.value, failures=FAILURES_OF_MANY),
+            breaker=_lenient(Source.REGISTRATION),
             pace=Pace(per_second=10, burst=60, at_once=16),
         )
     domain_records: Remembered[DomainRecords] | None = None
@@ -214,7 +215,7 @@ def _sources(
             seconds=2 * DNS_SECONDS,
             ttl=HOUR,
             ttl_nothing=HOUR / 6,
-            breaker=Breaker(Source.DNS.value, failures=FAILURES_OF_MANY),
+            breaker=_lenient(Source.DNS),
             pace=Pace(per_second=100, burst=400, at_once=100),
         )
     asks = config.evidence.authentication == "auto"
@@ -227,27 +228,44 @@ def _sources(
         records=domain_records,
         registration=registrations,
         web=web,
+        is_web_scarce=(lambda: search.is_scarce) if search is not None else None,
         web_name=functools.partial(_named, web) if web and config.search.names else None,
+    )
+
+
+def _lenient(source: Source) -> Breaker:
+    return Breaker(
+        source.value,
+        failures=FAILURES_OF_MANY,
+        pause=PAUSE_OF_MANY,
+        longest_pause=6 * PAUSE_OF_MANY,
     )
 
 
 async def _authenticate(
     dns: Dns, trusted: frozenset[str], asks: bool, message: Message, from_domain: str
 ) -> Authentication | None:
-    told = authresults.told(message.data, trusted, from_domain)
-    if told is not None or not asks:
+    """What trusted hosts told, and by our own check, where that is wanted, what they left out."""
+    told = authresults.told(message.data, trusted, from_domain) if trusted else None
+    if not asks or (told is not None and authresults.is_full(told)):
         return told
-    return await authentication.authenticate(message, from_domain, dns, AUTHENTICATION_SECONDS)
+    own = await authentication.authenticate(message, from_domain, dns, AUTHENTICATION_SECONDS)
+    return own if told is None else authresults.completed(told, own)
 
 
 async def _prefetch(dns: Dns, trusted: frozenset[str], head: Message, from_domain: str) -> None:
-    if authresults.told(head.data, trusted, from_domain) is None:
+    told = authresults.told(head.data, trusted, from_domain) if trusted else None
+    if told is None or not authresults.is_full(told):
         await authentication.prefetch(head, from_domain, dns)
 
 
 async def _named(web: Remembered[tuple[Page, ...]], name: str, domain: str) -> tuple[Page, ...]:
-    """What is known of a display name with a domain; both make the key, which a blank parts."""
-    return await web.get(f"{searches.public_name(name)} {domain}")
+    """What is known of a display name with a domain; both make the key, which a blank parts.
+
+    Nothing where nothing is left of the name that may be sent.
+    """
+    public = searches.public_name(name)
+    return await web.get(f"{public} {domain}") if public else ()
 
 
 async def _searched(search: Search, key: str) -> tuple[Page, ...]:

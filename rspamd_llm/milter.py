@@ -31,7 +31,7 @@ from rspamd_llm.domain import (
     Scan,
     Unscored,
 )
-from rspamd_llm.libmilter import Listener
+from rspamd_llm.libmilter import Listener, macro
 
 PROGRESS_INTERVAL = 2.0
 """Seconds between signs of life to the MTA; each restarts its content_timeout."""
@@ -39,8 +39,9 @@ PROGRESS_INTERVAL = 2.0
 GRACE = 1.0
 """Seconds that a scan may be late: it keeps its own deadline, so this only bounds our mistakes."""
 
-RECIPIENTS_KEPT = 100
-"""Recipients kept of one message, for rules about them; all are counted.  RFC 5321 4.5.3.1.8."""
+RECIPIENTS_KEPT = 1_000
+"""Recipients kept of one message, for rules about them; all are counted.  Postfix's default for
+smtpd_recipient_limit."""
 
 HEADER_BYTES_KEPT = 256_000
 """Bytes kept of a header.  Postfix's header_size_limit is 102,400 for one header line."""
@@ -217,8 +218,8 @@ class Session(Milter.Base):
         self._service.traffic.enter()
         self._message = _Gathered(
             sender=sender,
-            queue_id=self.getsymval("i") or "",
-            authenticated=bool(self.getsymval("{auth_authen}") or self.getsymval("{auth_type}")),
+            queue_id=macro(self, "i"),
+            authenticated=bool(macro(self, "{auth_authen}") or macro(self, "{auth_type}")),
             declared=max((int(m[1]) for p in params if (m := _SIZE.fullmatch(p))), default=0),
         )
         return int(Milter.CONTINUE)
@@ -293,7 +294,7 @@ class Session(Milter.Base):
             return int(Milter.CONTINUE)
         try:
             return self._finish(gathered)
-        except _MtaGoneError:
+        except (_MtaGoneError, Milter.error):  # the edits were negotiated: the connection fails
             _log.info("the MTA left before queue_id=%s was judged", gathered.queue_id or "-")
             return int(Milter.TEMPFAIL)
         except Exception as error:  # noqa: BLE001  mail flows whatever our own mistakes
@@ -329,7 +330,7 @@ class Session(Milter.Base):
 
     def _finish(self, gathered: _Gathered) -> int:
         if len(gathered.names) > FORGED_LIMIT:
-            _log.warning("refused queue_id=%s: too many X-GPT headers", self.getsymval("i") or "-")
+            _log.warning("refused queue_id=%s: too many X-GPT headers", macro(self, "i") or "-")
             self.setreply("554", "5.7.1", "Too many X-GPT headers")
             return int(Milter.REJECT)
         message = self._assembled(gathered)
@@ -355,7 +356,7 @@ class Session(Milter.Base):
         return Message(
             envelope=Envelope(
                 # Postfix has it from DATA on; at MAIL only where the queue file is made early.
-                queue_id=self.getsymval("i") or gathered.queue_id,
+                queue_id=macro(self, "i") or gathered.queue_id,
                 client_address=self._client_address,
                 client_name=self._client_name,
                 helo=self._helo,

@@ -14,7 +14,7 @@ import dataclasses
 import functools
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -32,6 +32,7 @@ from rspamd_llm.domain import (
     Prompt,
 )
 from rspamd_llm.evidence import words
+from rspamd_llm.sentences import SENTENCES
 
 LINKS_SHOWN = 8
 FILES_SHOWN = 6
@@ -48,6 +49,9 @@ EXCERPT = 1_000
 
 EVIDENCE = 250
 """What all that was looked up may cost, by `tokens.at_most`: it explains the mail, and is short."""
+
+WEB_LEAST = 30
+"""Below this there is no room for more than a domain's name and a word of what is said of it."""
 
 _UNTRUSTED = "untrusted, between the two marks"
 MARKED = f"Inside the fence each blank is written {fence.DATA_MARK}, to show that it is data."
@@ -68,39 +72,6 @@ _MEANINGS: Mapping[str, str] = {
     "malware": "wants something dangerous to be opened or installed",
     "marketing": "unsolicited advertising by a stranger",
     NO_CATEGORY: "wanted mail, or unwanted mail of another kind",
-}
-
-SENTENCES: Mapping[Flag, str] = {
-    Flag.NAME_HAS_ADDRESS: "the sender's name contains an address of another domain",
-    Flag.BRAND_ELSEWHERE: "a well-known name stands there, the domain is not its own",
-    Flag.SENDER_LOOKALIKE: "the sender's domain looks like another",
-    Flag.LINK_LOOKALIKE: "a link's domain looks like another",
-    Flag.REPLY_ELSEWHERE: "replies go to another domain than the sender's",
-    Flag.LINK_MISMATCH: "a link shows one domain and leads to another",
-    Flag.LINK_ADDRESS: "a link leads to a bare IP address",
-    Flag.LINK_PUNYCODE: "a link's host name uses an international spelling",
-    Flag.LINK_MIXED_SCRIPT: "a link's host name mixes alphabets",
-    Flag.LINK_CREDENTIALS: "a link hides its host behind login data",
-    Flag.LINK_SHORTENER: "a link goes through a shortener",
-    Flag.LINK_REDIRECT: "a link goes through another site's redirect",
-    Flag.LINKS_ELSEWHERE: "no link leads to the sender's domain",
-    Flag.ATTACHMENT_RUNS: "an attachment can run code",
-    Flag.ATTACHMENT_MACROS: "an attachment contains macros",
-    Flag.ATTACHMENT_ENCRYPTED: "an attachment is encrypted, so that scanners cannot look into it",
-    Flag.ATTACHMENT_MISNAMED: "an attachment is of another kind than its name says",
-    Flag.ATTACHMENT_BOMB: "an attachment claims to unpack to far more than its size",
-    Flag.ATTACHMENT_ARCHIVE: "an attachment is an archive",
-    Flag.ATTACHMENT_PAGE: "an attachment is a web page",
-    Flag.TEXT_HIDDEN: "text is hidden from the reader",
-    Flag.SPELLING_EVADES: "words are spelled to evade filters",
-    Flag.PARTS_DIFFER: "the plain text says something else than the formatted one",
-    Flag.IMAGE_ONLY: "the mail is images and little text",
-    Flag.ADDRESSES_MODEL: "text speaks to an assistant or a filter",
-    Flag.DATE_OFF: "the date is far from now",
-    Flag.ENVELOPE_ELSEWHERE: "the envelope sender is of another domain than the From address",
-    Flag.SENDER_MISSING: "there is no sender address",
-    Flag.RECIPIENTS_HIDDEN: "no recipient is named in To or Cc",
-    Flag.DAMAGED: "the message is malformed",
 }
 
 
@@ -184,7 +155,9 @@ def instruct(
     # However long a sender makes what the facts name, there is room for the text.
     known = "\n".join(("FACTS (from the scanner)", *_known(mail, facts)))
     known = tokens.fitting(known, budget // 4)
-    looked_up, web = _evidence(brief, mark, min(EVIDENCE, budget // 4))
+    looked_up, web = _evidence(
+        brief, mark, min(EVIDENCE, budget // 4), mark_data=instructions.mark_data
+    )
     before = f"{known}{looked_up}{web}\n\nMAIL ({_UNTRUSTED})"
     # The plain text stands there only where it says something else than what is shown.
     shown = mail if facts.has(Flag.PARTS_DIFFER) else dataclasses.replace(mail, plain="")
@@ -242,19 +215,32 @@ def _known(mail: Mail, facts: Facts) -> list[str]:
     return [_without_prose(line) for line in lines]
 
 
-def _evidence(brief: Brief, mark: str, room: int) -> tuple[str, str]:
-    """What was looked up, within `room`: our own lines, and a fence around others' words."""
+def _evidence(brief: Brief, mark: str, room: int, *, mark_data: bool) -> tuple[str, str]:
+    """What was looked up, within `room`: our own lines, and a fence around others' words.
+
+    Lines are whole or not there: half a statement may be a false one.
+    """
     lines = words.known(brief.evidence, brief.facts, brief.message.envelope)
-    known = "".join(f"\n{_without_prose(line)}" for line in lines)
-    known = tokens.fitting(known, room * 2 // 3)
+    known = "".join(_fitting_lines((f"\n{_without_prose(line)}" for line in lines), room * 2 // 3))
     head = f"WEB ({_UNTRUSTED})"
     left = room - tokens.at_most(known) - tokens.at_most(f"{head}\n{fence.fence('', mark)}")
-    told = [fence.defuse(line) for line in words.told(brief.evidence)]
-    # Each domain has its share: one with much to say does not silence the others.
-    told = [tokens.fitting(line, max(0, left) // len(told)) for line in told]
-    if not any(told):
+    told = [_safe(line, mark_data=mark_data) for line in words.told(brief.evidence)]
+    # As many domains as have room to say something, each with its share: one with much to say does
+    # not silence the others.
+    told = told[: max(0, left) // WEB_LEAST]
+    told = [tokens.fitting(line, left // len(told)) for line in told]
+    if not told:
         return known, ""
     return known, f"\n\n{head}\n{fence.fence(chr(10).join(told), mark)}"
+
+
+def _fitting_lines(lines: Iterable[str], room: int) -> Iterator[str]:
+    """The lines that have room, in their order."""
+    for line in lines:
+        cost = tokens.at_most(line)
+        if cost <= room:
+            room -= cost
+            yield line
 
 
 def _without_prose(line: str) -> str:

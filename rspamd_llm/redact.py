@@ -19,12 +19,17 @@ _CARD = re.compile(r"(?<![\w.])\d(?:[ -]?\d){12,18}(?![\w.])")
 _PHONE = re.compile(r"(?<![\w.,/-])(?:\+|00|0|\()\(?\d(?:[ ./()-]{0,2}\d){6,13}(?![\w-])")
 
 
+RECIPIENTS_HIDDEN = 100
+"""Recipients whose local parts are masked: a mail to more of them names none."""
+
+
 def hiding(recipients: Sequence[str], *, everything: bool) -> Hiding:
     """What masks the recipients' local parts, and with `everything` all personal tokens.
 
     A local part is masked where it stands before its domain, with @ or its URL form %40.
     """
-    pairs = {tuple(address.strip("<>").rpartition("@")[::2]) for address in recipients}
+    several = recipients[:RECIPIENTS_HIDDEN]
+    pairs = {tuple(address.strip("<>").rpartition("@")[::2]) for address in several}
     known = [
         f"{re.escape(local)}(@|%40)(?={re.escape(domain)})" for local, domain in pairs if local
     ]

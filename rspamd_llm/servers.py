@@ -5,13 +5,14 @@ Plain state in one asyncio loop.  What may not live here: the asking (llm.py).
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from rspamd_llm.breaker import Breaker
-from rspamd_llm.domain import Failure, ModelError
+from rspamd_llm.domain import Deadline, Failure, ModelError
 
 FAILURES = 3
 """Failures in a row after which a server is left out: with less, one lost connection would do."""
@@ -20,8 +21,8 @@ PAUSE, LONGEST_PAUSE = 5.0, 60.0
 """Seconds for which it is, at first and at most: one that was restarted is missed for a minute."""
 
 HANG = 5.0
-"""Seconds that a call must have had before its end by the deadline counts against the server: one
-that began with less left says nothing of it."""
+"""Seconds that a call must have had before its end by the deadline counts against the server, where
+a message has twice as long at all: one that began with less left says nothing of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +47,10 @@ class _Server:
 
 
 class Servers:
-    """What is known of each server."""
+    """What is known of each server; `hang` is how long a call must have had to have hung."""
 
-    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, *, hang: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._hang = hang
         self._clock = clock
         self._known: dict[str, _Server] = {}
 
@@ -64,20 +66,25 @@ class Servers:
         return min(fit, key=lambda endpoint: self._of(endpoint).calls, default=None)
 
     @contextlib.contextmanager
-    def calling(self, endpoint: Endpoint) -> Iterator[None]:
-        """Around one call of a server that `best` named, whose end tells whether it is well."""
+    def calling(self, endpoint: Endpoint, deadline: Deadline) -> Iterator[None]:
+        """Around one call of a server that `best` named, whose end tells whether it is well.
+
+        One that the deadline ended, by an exception or by being cancelled, has hung.
+        """
         server = self._of(endpoint)
         began = self._clock()
 
-        def is_failure(error: Exception) -> bool:
-            if not isinstance(error, ModelError) or isinstance(error, RefusedError):
-                return False
-            hung = error.code is Failure.TIMEOUT and self._clock() - began >= HANG
-            return hung or error.code is Failure.MODEL_UNAVAILABLE
+        def judge(error: BaseException) -> bool | None:
+            late = isinstance(error, asyncio.CancelledError) and deadline.left() <= 0
+            if late or (isinstance(error, ModelError) and error.code is Failure.TIMEOUT):
+                return True if self._clock() - began >= self._hang else None
+            if not isinstance(error, ModelError):
+                return None
+            return error.code is Failure.MODEL_UNAVAILABLE and not isinstance(error, RefusedError)
 
         server.calls += 1
         try:
-            with server.breaker.watching(is_failure):
+            with server.breaker.watching(judge):
                 yield
         finally:
             server.calls -= 1

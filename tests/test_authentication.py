@@ -467,6 +467,15 @@ class TestDkim:
         assert [each.result for each in found.signatures] == ["policy"]
         assert found.dmarc == "fail"
 
+    @pytest.mark.parametrize(
+        "line",
+        [b"Subject: ACCOUNT LOCKED", b"Date: Mon, 1 Jan 2035 00:00:00 +0000", b"To: x@y.test"],
+    )
+    def test_a_field_above_the_signed_one_is_what_a_reader_sees(self, line: bytes) -> None:
+        signed = sign(b"Date: Sun, 22 Nov 2026 12:00:00 +0000\r\n" + MAIL)
+        assert results(ZONE, signed) == [("example.test", "pass", True)]
+        assert results(ZONE, line + b"\r\n" + signed) == [("example.test", "policy", True)]
+
     def test_without_from_it_is_not_the_mail(self) -> None:
         assert results(ZONE, signed_without_from()) == [("example.test", "policy", True)]
 

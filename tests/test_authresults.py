@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rspamd_llm.domain import Authentication, Signature
+from rspamd_llm.evidence import authresults
 from rspamd_llm.evidence.authresults import told
 
 TRUSTED = frozenset({"mx.our.test"})
@@ -292,3 +293,22 @@ class TestBounds:
     def test_nor_do_bytes(self, data: bytes) -> None:
         told(NAME + b" mx.our.test;" + data, TRUSTED, "example.test")
         told(data, TRUSTED, "example.test")
+
+
+def test_what_was_not_told_is_filled_in_and_nothing_else() -> None:
+    partly = Authentication(spf="fail", spf_domain="a.example", told_by="mx.example")
+    signed = (Signature(domain="b.example", result="pass", aligned=True),)
+    own = Authentication(
+        spf="pass", spf_domain="c.example", signatures=signed, dmarc="pass", policy="reject"
+    )
+    assert not authresults.is_full(partly)
+    full = authresults.completed(partly, own)
+    assert authresults.is_full(full)
+    assert full == Authentication(
+        spf="fail",
+        spf_domain="a.example",
+        signatures=signed,
+        dmarc="pass",
+        policy="reject",
+        told_by="mx.example",
+    )

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import tomli_w
 
+from bench.standins import Domain, Found, StandIns
 from bench.stubanswers import Behaviour, verdict
 from bench.stubmodel import StubModel
 from rspamd_llm import cli, config
@@ -45,6 +46,9 @@ def written(folder: Path, stub: StubModel | None = None, **sections: dict[str, A
     key.write_text("ab" * 32 + "\n")
     document: dict[str, dict[str, Any]] = {
         "milter": {"socket": f"inet:{free_port()}@127.0.0.1"},
+        # Tests ask nobody outside.
+        "evidence": {"dns": False, "registration": False, "authentication": "off"},
+        "search": {"provider": "none"},
         "trust": {"key_file": str(key)},
     }
     if stub is not None:
@@ -218,6 +222,48 @@ class TestCheck:
         assert failed == {"key", "socket", "model"}
         assert all(found[name]["cure"] for name in failed)
         assert "it offers stub" in found["model"]["detail"]
+
+    def test_each_source_of_evidence_is_asked_about_what_everybody_knows(
+        self,
+        tmp_path: Path,
+        stub: StubModel,
+        capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        pages = (Found("IANA", "https://www.iana.org/", "Assigned numbers of iana.org"),)
+        known = Domain(name="iana.org", address="192.0.32.8", pages=pages)
+        with StandIns.running(known) as world:
+            monkeypatch.setenv("SSL_CERT_FILE", world.environment["SSL_CERT_FILE"])
+            registries = world.registry.write_bootstrap(tmp_path / "registries.json", "org")
+            path = written(tmp_path, stub, **world.settings(registries=registries))
+            cli.main(["check", "-c", path, "--json"])
+            found = self.results(capsys.readouterr().out)
+            for name in ("dns", "registration", "web search"):
+                assert found[name]["status"] == "ok", found[name]
+                assert found[name]["detail"].startswith("knows iana.org")
+            assert world.web.queries[0].words == "iana.org"
+            assert world.registry.paths[0].endswith("/domain/iana.org")
+
+    def test_a_source_that_does_not_answer_is_a_warning_with_a_cure(
+        self, tmp_path: Path, stub: StubModel, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        registries = tmp_path / "registries.json"
+        registries.write_text(
+            json.dumps({"version": "1.0", "services": [[["org"], ["https://127.0.0.1:1/"]]]})
+        )
+        evidence = {"dns": True, "nameservers": ["127.0.0.1:1"], "registration": True}
+        path = written(
+            tmp_path,
+            stub,
+            evidence=evidence | {"registries": str(registries)},
+            search={"provider": "searxng", "url": "http://127.0.0.1:1"},
+        )
+        cli.main(["check", "-c", path, "--json"])
+        found = self.results(capsys.readouterr().out)
+        for name in ("dns", "registration", "web search"):
+            assert found[name]["status"] == "warning", found[name]
+            assert found[name]["cure"]
+        assert found["probe"]["status"] == "ok"
 
     def test_a_server_that_is_down_and_one_that_talks_nonsense(
         self, tmp_path: Path, stub: StubModel, capsys: pytest.CaptureFixture[str]

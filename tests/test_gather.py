@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
 import pytest
@@ -225,6 +225,27 @@ def test_one_that_is_cancelled_ends_its_lookups() -> None:
 
     run(story())
     assert fakes.web.cancelled == 3
+
+
+@pytest.mark.parametrize(("scarce", "exists"), [(True, True), (True, False), (False, False)])
+def test_while_searches_are_scarce_a_sender_that_does_not_exist_gets_none(
+    scarce: bool, exists: bool
+) -> None:
+    fakes = Fakes()
+    fakes.records.answer = DomainRecords(exists=exists)
+    found = gathered(gatherer(replace(fakes.sources(), is_web_scarce=lambda: scarce)))
+    assert ("acme.example" in found.web) is (exists or not scarce)
+    assert "link0.example" in found.web
+    assert found.missing == ()
+
+
+def test_where_not_all_recipients_are_known_nothing_leaves_and_that_is_told() -> None:
+    fakes = Fakes()
+    many = Message(envelope=replace(SENT, recipient_count=2), data=DATA, size=len(DATA))
+    found = run(gatherer(fakes.sources()).gather(many, MAIL, FACTS, Deadline.after(LONG)))
+    assert fakes.web.asked == fakes.registration.asked == []
+    assert {*found.missing} == {Source.WEB, Source.REGISTRATION}
+    assert found.records is not None
 
 
 class TestBegin:

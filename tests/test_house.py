@@ -67,6 +67,7 @@ PLAIN = {
     "mail",
     "prompt",
     "redact",
+    "sentences",
     "signs",
     "spelling",
     "structure",

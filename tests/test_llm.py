@@ -46,6 +46,7 @@ async def client(*endpoints: str | Endpoint, concurrency: int = 4) -> AsyncItera
         endpoints=lambda: known,
         concurrency=concurrency,
         max_output_tokens=123,
+        longest=2 * servers.HANG,
         context_tokens=4_096,
     )
     try:
@@ -469,7 +470,7 @@ class TestSeveralServers:
     def test_one_that_hangs_is_left_alone(
         self, stub: StubModel, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(servers, "HANG", 0.1)
+        monkeypatch.setattr(llm, "HANG", 0.1)
         stub.set(Behaviour(fault="hang"))
 
         async def story() -> list[Failure]:

@@ -103,3 +103,10 @@ def test_what_a_domain_is_known_for() -> None:
     assert privacy.kind("sendgrid.net") == "mailing service"
     assert privacy.kind("paypal.com") == "well-known company"
     assert privacy.kind("acme.example") == ""
+    assert privacy.kind("yahoo.co.uk") == "free-mail provider"
+
+
+@pytest.mark.parametrize("domain", ["netflix.rs", "paypal.tc", "ing.vg", "live.bz", "dhl.ag"])
+def test_a_known_name_under_a_suffix_that_anybody_may_use_is_not_known(domain: str) -> None:
+    assert privacy.kind(domain) == ""
+    assert askable(sender=domain) == (domain,)

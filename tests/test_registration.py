@@ -17,6 +17,7 @@ from bench.rdapstub import Behaviour, RdapStub, certificate
 from rspamd_llm.domain import ConfigError, EvidenceError, Registration
 from rspamd_llm.evidence import guard, registration, registries
 from rspamd_llm.evidence.fetch import Fetcher
+from rspamd_llm.evidence.pace import RefusedError
 from rspamd_llm.evidence.registration import Rdap, decode, encode, is_registrable
 from rspamd_llm.store import MemoryStore
 
@@ -390,6 +391,34 @@ class TestRedirects:
 
 
 class TestManners:
+    def test_rest_is_our_own_doing_and_no_failure_of_registries(
+        self, stub: RdapStub, listed: str
+    ) -> None:
+        stub.set(Behaviour(status=429))
+
+        async def work(rdap: Rdap) -> None:
+            with pytest.raises(EvidenceError) as first:
+                await rdap.look_up("acme.test")
+            assert not isinstance(first.value, RefusedError)
+            with pytest.raises(RefusedError):
+                await rdap.look_up("other.test")
+
+        using(work, listed)
+
+    def test_a_server_that_does_not_answer_is_left_alone(self, stub: RdapStub, listed: str) -> None:
+        stub.set(Behaviour(fault="html"))
+
+        async def work(rdap: Rdap) -> None:
+            for number in range(registration.FAILURES):
+                with pytest.raises(EvidenceError) as caught:
+                    await rdap.look_up(f"acme{number}.test")
+                assert not isinstance(caught.value, RefusedError)
+            with pytest.raises(RefusedError):
+                await rdap.look_up("acme.test")
+
+        using(work, listed)
+        assert len(stub.requests) == registration.FAILURES
+
     def test_a_burst_is_bounded(self, stub: RdapStub, listed: str) -> None:
         async def work(rdap: Rdap) -> list[Registration | str | None]:
             names = [f"acme{number}.test" for number in range(registration.BURST * 4)]

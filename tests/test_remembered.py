@@ -687,3 +687,35 @@ def test_the_form_of_what_is_stored() -> None:
         assert json.loads(stored or "") == {"version": 1, "answer": ["of acme.example"]}
 
     run(work)
+
+
+def test_links_leave_a_part_of_the_burst_to_senders() -> None:
+    async def story() -> None:
+        rig = Rig(pace=Pace(per_second=0, burst=9, at_once=9))
+        outcomes = []
+        for number in range(9):
+            try:
+                await rig.get(f"link{number}.example", first=False)
+                outcomes.append(True)
+            except RefusedError:
+                outcomes.append(False)
+        assert outcomes == [True] * 6 + [False] * 3
+        for number in range(3):
+            assert await rig.get(f"sender{number}.example")
+        with pytest.raises(RefusedError):
+            await rig.get("sender.example")
+
+    run(story)
+
+
+def test_what_is_remembered_is_a_sign_of_life() -> None:
+    async def story() -> None:
+        rig = Rig()
+        await rig.get()
+        for number in range(4 * breakers.FAILURES):
+            await rig.failure(f"bad{number}.example")
+            if number % (breakers.FAILURES - 1) == 0:
+                await rig.get()
+        assert not rig.breaker.is_open
+
+    run(story)

@@ -53,9 +53,11 @@ def test_authentication_names_who_vouches_for_what() -> None:
         sealer="list.example",
     )
     assert known(Evidence(authentication=found)) == [
-        "Authentication: SPF pass for mailer.example; DKIM pass by acme.example; "
-        "DKIM fail by mailer.example, not the From domain; DMARC pass (policy reject); "
-        "ARC pass by list.example"
+        "DMARC: pass (policy reject)",
+        "SPF: pass for mailer.example",
+        "DKIM: pass by acme.example",
+        "DKIM: fail by mailer.example, not the From domain",
+        "ARC: pass by list.example",
     ]
 
 
@@ -107,10 +109,13 @@ def test_ages_and_what_the_web_does_not_know() -> None:
         missing=(Source.DNS, Source.WEB),
     )
     assert known(found) == [
-        "Registered: acme.example 2009-03, pay.example 3 days ago, new.example 1 day ago, "
-        "gone.example is not registered, odd.example at an unknown date",
-        "The web knows nothing of: pay.example",
         "Not found out in time: dns, web",
+        "Registered: acme.example 2009-03",
+        "Registered: pay.example 3 days ago",
+        "The web knows nothing of: pay.example",
+        "Registered: new.example 1 day ago",
+        "Registered: gone.example is not registered",
+        "Registered: odd.example at an unknown date",
     ]
 
 

@@ -51,7 +51,7 @@ async def authenticate(
     after `seconds` is temperror; a chain of ARC sets, which knows none, stays empty.  Signatures
     that were not checked are left out: all of a message that was cut, and ed25519 without PyNaCl.
     """
-    fields, body = headerfields.split(message.data)
+    fields, body = await _computed(headerfields.split, message.data)
     is_whole = message.size <= len(message.data)
     spf_domain = _spf_domain(message.envelope)
     spf_result, published, signatures, (arc, sealer) = await asyncio.gather(
@@ -83,7 +83,7 @@ async def authenticate(
 async def prefetch(head: Message, from_domain: str, dns: Dns) -> None:
     """Asks DNS what `authenticate` will ask for a message of which the header is there, so that its
     answers are remembered or under way then.  Raises nothing but CancelledError."""
-    fields, _ = headerfields.split(head.data)
+    fields, _ = headerfields.split(headerfields.head(head.data))
     names = {claim.key_name for claim in dkim.claims(fields, from_domain)}
     await asyncio.gather(
         _spf(head.envelope, _spf_domain(head.envelope), dns),

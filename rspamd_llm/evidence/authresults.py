@@ -78,10 +78,29 @@ def told(data: bytes, trusted: frozenset[str], from_domain: str) -> Authenticati
     return _authentication(found, told_by, from_domain) if found else None
 
 
+def is_full(told: Authentication) -> bool:
+    """Whether nothing is left to be checked that matters: SPF, a signature's and DMARC's result."""
+    return bool(told.spf and told.signatures and told.dmarc)
+
+
+def completed(told: Authentication, own: Authentication) -> Authentication:
+    """What was told, and of our own check what was not."""
+    return Authentication(
+        spf=told.spf or own.spf,
+        spf_domain=told.spf_domain if told.spf else own.spf_domain,
+        signatures=told.signatures or own.signatures,
+        dmarc=told.dmarc or own.dmarc,
+        policy=told.policy or own.policy,
+        arc=told.arc or own.arc,
+        sealer=told.sealer if told.arc else own.sealer,
+        told_by=told.told_by,
+    )
+
+
 def _trusted(data: bytes, names: set[str]) -> Iterator[str]:
     """The values of the headers that the named hosts have set, the topmost first."""
     count = 0
-    for name, value in headerfields.split(data)[0]:
+    for name, value in headerfields.split(headerfields.head(data))[0]:
         if name.lower() == b"authentication-results" and len(value) <= VALUE and count < HEADERS:
             text = value.decode("utf-8", "replace")
             if _host(text) in names:

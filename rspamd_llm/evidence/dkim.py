@@ -7,6 +7,7 @@ What may not live here: asking DNS for them (authentication.py).
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -48,6 +49,14 @@ _BLANKS = re.compile(rb"\s{200}")
 # them: a body of 1 MB of blanks would take hours.  This one starts at no place within a run.
 _TRAILING = re.compile(rb"(?<![\t ])[\t ]+\r\n")
 dkim.canonicalization.strip_trailing_whitespace = lambda content: _TRAILING.sub(b"\r\n", content)
+
+# RFC 5322 3.6 and RFC 2045.
+_ONCE = frozenset((b"from", b"sender", b"reply-to", b"to", b"cc", b"subject", b"date")) | {
+    b"message-id",
+    b"mime-version",
+    b"content-type",
+    b"content-transfer-encoding",
+}
 
 _KEY = re.compile(r"(?:\A|;)\s*p\s*=")
 
@@ -112,7 +121,8 @@ def verify(fields: Fields, body: bytes, claim: Claim, key: str) -> str:
     """The result for a signature with its key's record, as RFC 8601 2.7.1 names it.
 
     permerror: the signature or key is unusable; policy: valid, but not for From or not for the
-    whole body, to which anything may have been added (RFC 6376 8.2; dkimpy accepts both).  Empty:
+    whole body, to which anything may have been added (RFC 6376 8.2; dkimpy accepts both), or for
+    another Subject and the like than the one on top.  Empty:
     not checked, for ed25519 needs PyNaCl.
     """
     value = _named(fields, b"dkim-signature")[claim.place]
@@ -134,7 +144,15 @@ def verify(fields: Fields, body: bytes, claim: Claim, key: str) -> str:
         return "fail"
     if not is_valid:
         return "fail"
-    return "pass" if claim.is_whole else "policy"
+    signed = [name.strip().lower() for name in tags[b"h"].split(b":")]
+    return "pass" if claim.is_whole and not _has_more(fields, signed) else "policy"
+
+
+def _has_more(fields: Fields, signed: Sequence[bytes]) -> bool:
+    """Whether a field that may stand once stands more often than it was signed: the one on top is
+    what mail programs show, and it is not the signed one (RFC 6376 8.15)."""
+    there = Counter(name.lower() for name, _ in fields)
+    return any(there[name] > signed.count(name) for name in _ONCE & {*signed})
 
 
 def chain_keys(fields: Fields) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from rspamd_llm.domain import (
     Authentication,
     Deadline,
     DomainRecords,
+    Envelope,
     Evidence,
     EvidenceError,
     Facts,
@@ -30,7 +31,7 @@ from rspamd_llm.domain import (
     ReverseName,
     Source,
 )
-from rspamd_llm.evidence.privacy import LOOKED_UP, Privacy, kind
+from rspamd_llm.evidence.privacy import LOOKED_UP, Privacy, kind, knows_recipients
 
 SHARE = 3
 """Evidence takes at most one part in so many of the time that is left: the model needs the rest."""
@@ -69,6 +70,7 @@ class Sources:
     records: Lookup[DomainRecords] | None = None
     registration: Lookup[Registration | None] | None = None
     web: Lookup[tuple[Page, ...]] | None = None
+    is_web_scarce: Callable[[], bool] | None = None
     web_name: Callable[[str, str], Awaitable[tuple[Page, ...]]] | None = None
     """By display name and domain."""
 
@@ -120,16 +122,15 @@ class Gatherer:
     ) -> Evidence:
         """What was found out until the evidence deadline.  Raises nothing but CancelledError."""
         asked = self._ask(message, mail, facts)
-        if not asked.tasks:
-            return Evidence(day=datetime.now(UTC).date())
         try:
             seconds = min(self._timeout, deadline.left() / SHARE)
-            await asyncio.wait(asked.tasks.values(), timeout=seconds)
+            if asked.tasks:
+                await asyncio.wait(asked.tasks.values(), timeout=seconds)
         except asyncio.CancelledError:
             for task in asked.tasks.values():
                 task.cancel()
             raise
-        return self._evidence(asked)
+        return self._evidence(asked, message.envelope)
 
     async def stop(self) -> None:
         """Ends the look-ups that still go on."""
@@ -153,11 +154,28 @@ class Gatherer:
         if sources.web is not None:
             for domain in several[: self._max_searches]:
                 first = domain == facts.sender_domain
-                asked.add(Source.WEB, domain, _as(sources.web.get(domain, first=first)))
+                search = self._searched(domain, asked, first=first)
+                asked.add(Source.WEB, domain, search)
             if sources.web_name is not None and facts.sender_domain in several and mail.from_name:
                 work = sources.web_name(mail.from_name, facts.sender_domain)
                 asked.add(Source.WEB, _NAMED, _as(work))
         return asked
+
+    async def _searched(
+        self, domain: str, asked: _Asked, *, first: bool
+    ) -> tuple[Page, ...] | None:
+        """The search for a domain.  While searches are scarce not for a sender's that does not
+        exist: invented ones could use up the day's."""
+        assert self._sources.web is not None  # noqa: S101  or it would not be asked for
+        records = asked.tasks.get((Source.DNS, _RECORDS))
+        is_scarce = self._sources.is_web_scarce
+        if first and records is not None and is_scarce is not None and is_scarce():
+            await asyncio.wait([records])
+            if not records.cancelled() and records.exception() is None:
+                found: DomainRecords = records.result()
+                if not found.exists:
+                    return None
+        return await self._sources.web.get(domain, first=first)
 
     def _dns_work(self, message: Message, sender: str) -> dict[str, Awaitable[Any]]:
         work: dict[str, Awaitable[Any]] = {}
@@ -171,9 +189,15 @@ class Gatherer:
             work[_REVERSE] = self._sources.reverse(envelope.client_address)
         return work
 
-    def _evidence(self, asked: _Asked) -> Evidence:
+    def _evidence(self, asked: _Asked, envelope: Envelope) -> Evidence:
         found: dict[tuple[Source, str], Any] = {}
         missing: dict[Source, None] = {}
+        if not knows_recipients(envelope):
+            others = (
+                (Source.REGISTRATION, self._sources.registration),
+                (Source.WEB, self._sources.web),
+            )
+            missing = {source: None for source, asked_of in others if asked_of is not None}
         for (source, key), task in asked.tasks.items():
             if not task.done():
                 self._leave(source, task)

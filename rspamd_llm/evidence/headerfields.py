@@ -14,6 +14,12 @@ _LINE_END = re.compile(rb"\r?\n(?![ \t])")
 _FIELD = re.compile(rb"([!-9;-~]+)[ \t]*:")
 
 
+def head(data: bytes) -> bytes:
+    """A message's header, with the empty line that ends it."""
+    end = _END.search(data)
+    return data[: end.end()] if end else data
+
+
 def split(data: bytes) -> tuple[list[tuple[bytes, bytes]], bytes]:
     """Names and values of a message's header, in order, and its body, with CRLF between lines.
 

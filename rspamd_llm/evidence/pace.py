@@ -13,6 +13,9 @@ from collections.abc import AsyncIterator, Callable
 
 from rspamd_llm.domain import EvidenceError
 
+RESERVE = 1 / 3
+"""Share of a burst that links leave to senders."""
+
 
 class RefusedError(EvidenceError):
     """A look-up was refused by our own rules: nobody was asked, so it says nothing of a source."""
@@ -37,12 +40,16 @@ class Pace:
         self._filled = clock()
         self._places = asyncio.Semaphore(at_once)
 
-    def take(self) -> None:
-        """Counts one look-up.  Raises RefusedError if it comes too soon after others."""
+    def take(self, first: bool) -> None:
+        """Counts one look-up, `first` for a sender's own domain.
+
+        Raises RefusedError if it comes too soon after others.  A part of the burst is the senders'
+        alone: a mail brings one of these and links by the dozen.
+        """
         now = self._clock()
         grown = self._tokens + (now - self._filled) * self._per_second
         self._tokens, self._filled = min(grown, self._burst), now
-        if self._tokens < 1:
+        if self._tokens < (1 if first else 1 + self._burst * RESERVE):
             raise RefusedError("it is asked too often")
         self._tokens -= 1
 

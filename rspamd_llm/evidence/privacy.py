@@ -31,9 +31,14 @@ _KINDS = (
 def kind(domain: str) -> str:
     """What our own lists know a registered domain for; empty for the others."""
     for name, told in _KINDS:
-        if domains.services(name).has(domain):
+        if domains.services(name).names(domain):
             return told
     return "well-known company" if brands.is_a_brands(domain) else ""
+
+
+def knows_recipients(envelope: Envelope) -> bool:
+    """Whether all recipients of a message were kept."""
+    return envelope.recipient_count <= len(envelope.recipients)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,8 +52,8 @@ class Privacy:
 
         Those that our own lists know are left out: to ask about them is pointless.
         """
-        if envelope.recipient_count > len(envelope.recipients):
-            return ()  # a domain of a recipient that was not kept could be among them
+        if not knows_recipients(envelope):
+            return ()  # a domain of one that was not kept could be among them
         recipients = (address.strip("<>") for address in envelope.recipients)
         house = self.own | set(map(domains.domain_of, recipients))
         ordered = dict.fromkeys((facts.sender_domain, *_of_links(mail), *facts.reply_domains))

@@ -19,6 +19,7 @@ from urllib.parse import urljoin
 from rspamd_llm.domain import EvidenceError, Registration
 from rspamd_llm.domains import icann_domain, registered_domain
 from rspamd_llm.evidence.fetch import Fetcher, Reply
+from rspamd_llm.evidence.pace import RefusedError
 from rspamd_llm.evidence.registries import Registries, Servers, origin
 from rspamd_llm.store import Store
 
@@ -42,6 +43,10 @@ REGISTRAR_LIMIT = 40
 
 FIRST = date(1985, 1, 1)
 """The year in which the first .com was registered."""
+
+FAILURES = 5
+"""Questions in a row without an answer, after which a server is left alone for REST seconds; each
+registry for itself, as the sender of a mail chooses which are asked."""
 
 _ENTRIES = 100  # events, entities and vCard fields that are looked through; answers have some ten
 
@@ -108,16 +113,22 @@ class Rdap:
         server = origin(url)
         manners = self._manners.setdefault(server, _Manners())
         if not manners.may_ask():
-            raise EvidenceError(f"{server} is left alone for now")
-        reply = await self._fetcher.json(
-            url,
-            public=servers.public,
-            seconds=self._seconds,
-            headers={"Accept": "application/rdap+json, application/json"},
-            limit=ANSWER_BYTES,
-        )
+            raise RefusedError(f"{server} is left alone for now")
+        try:
+            reply = await self._fetcher.json(
+                url,
+                public=servers.public,
+                # Less than the whole has, so that it is this that ends, and tells on the server.
+                seconds=0.9 * self._seconds,
+                headers={"Accept": "application/rdap+json, application/json"},
+                limit=ANSWER_BYTES,
+            )
+        except EvidenceError:
+            manners.failed()
+            raise
         if reply.status in (403, 429, 503):
             manners.rest(reply.retry_after or REST)
+        manners.failures = 0
         return reply
 
 
@@ -126,6 +137,7 @@ class _Manners:
     """How much one server is asked: a bucket of BURST questions that fills at RATE."""
 
     left: float = BURST
+    failures: int = 0
     at: float = -math.inf
     """When `left` was true, on the monotonic clock; in the future while the server rests."""
 
@@ -138,6 +150,13 @@ class _Manners:
         may = left >= 1.0
         self.left, self.at = left - may, now
         return may
+
+    def failed(self) -> None:
+        """The server did not answer; after FAILURES in a row it is left alone."""
+        self.failures += 1
+        if self.failures >= FAILURES:
+            self.failures = 0
+            self.rest(REST)
 
     def rest(self, seconds: float) -> None:
         """Leaves the server alone for so long."""

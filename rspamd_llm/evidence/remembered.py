@@ -133,6 +133,7 @@ class Remembered(Generic[T]):
                 pass
             else:
                 flight.is_hit = True
+                self._breaker.alive()
                 self._count("hit")
                 return answer
         try:
@@ -153,10 +154,10 @@ class Remembered(Generic[T]):
 
     async def _asked(self, domain: str, flight: _Flight[T]) -> T:
         self._refuse_if_open()
-        self._pace.take()
+        self._pace.take(flight.first)
         async with self._pace.place(self._seconds):
             self._refuse_if_open()  # it may have opened while this one waited for its place
-            with self._breaker.watching(lambda error: not isinstance(error, RefusedError)):
+            with self._breaker.watching(_judge):
                 await self._admitted(flight)
                 # What is left after a wait for the place would be too short to blame the source.
                 try:
@@ -185,3 +186,9 @@ class Remembered(Generic[T]):
 
     def _count(self, outcome: str) -> None:
         self._counters.add("evidence", source=self._source.value, outcome=outcome)
+
+
+def _judge(error: BaseException) -> bool | None:
+    """Whether a look-up's end is a failure of its source, for the breaker."""
+    tells = isinstance(error, Exception) and not isinstance(error, RefusedError)
+    return True if tells else None

@@ -78,6 +78,7 @@ class Search:
         self._seconds = seconds
         self._store = store
         self._max_per_day = max_per_day
+        self._used = 0
         self._counters = counters
         self._heard = float("-inf")
         self._silent = float("-inf")
@@ -91,11 +92,17 @@ class Search:
         """
         limit = self._max_per_day if first else int(self._max_per_day * LINKS_SHARE)
         today = datetime.now(UTC).date().isoformat()
-        if await self._store.add(_DAY, today, 1, DAY_KEPT) > limit:
+        self._used = await self._store.add(_DAY, today, 1, DAY_KEPT)
+        if self._used > limit:
             # Taken back: refused links would else use up what is kept for senders.
             await self._store.add(_DAY, today, -1, DAY_KEPT)
             self._counters.add("search_refused", reason="day" if first else "day-links")
             raise RefusedError("today's searches are used up")
+
+    @property
+    def is_scarce(self) -> bool:
+        """Whether half of today's searches are used up, so that each should be worth it."""
+        return self._used > self._max_per_day / 2
 
     async def look_up(self, domain: str) -> tuple[Page, ...]:
         """What the web says of a registered domain, cleaned and cut; empty: it knows nothing.

@@ -86,7 +86,7 @@ def test_a_mail_arrives_to_the_byte_and_its_signature_holds(
 ) -> None:
     mail = signed(ODD + BODY, FIRM.name, canonical=canonical, names=ODD_NAMES)
     delivered, prompt = through(postfix, stub, mail)
-    assert "DKIM pass by firm.example" in prompt
+    assert "DKIM: pass by firm.example" in prompt.splitlines()
     head, _, body = mail.replace(b"\r\n", b"\n").partition(b"\n\n")
     arrived, _, kept = delivered.partition(b"\n\n")
     assert head in arrived
@@ -96,7 +96,12 @@ def test_a_mail_arrives_to_the_byte_and_its_signature_holds(
 def test_a_signature_that_does_not_hold(postfix: PrivatePostfix, stub: StubModel) -> None:
     mail = signed(ODD + BODY, FIRM.name, canonical="simple/simple", names=ODD_NAMES)
     _, prompt = through(postfix, stub, mail.replace(b":  two", b": two"), STRANGER)
-    assert "SPF fail for firm.example; DKIM fail by firm.example; DMARC fail" in prompt
+    told = {
+        "SPF: fail for firm.example",
+        "DKIM: fail by firm.example",
+        "DMARC: fail (policy reject)",
+    }
+    assert told <= {*prompt.splitlines()}
 
 
 def test_our_headers_have_one_blank(postfix: PrivatePostfix, stub: StubModel) -> None:
@@ -111,7 +116,7 @@ def test_what_is_known_of_a_firm(postfix: PrivatePostfix, stub: StubModel) -> No
     _, prompt = through(postfix, stub, PLAIN + BODY)
     lines = prompt.splitlines()
     assert f"Sent by: [{CLIENT}], name firm.example, HELO firm.example" in lines
-    assert "Authentication: SPF pass for firm.example; DMARC pass (policy reject)" in lines
+    assert {"SPF: pass for firm.example", "DMARC: pass (policy reject)"} <= {*lines}
     assert "Sender's domain in DNS: takes mail, has SPF, DMARC policy reject" in lines
     assert re.search(r"^Registered: firm.example \d{4}-\d\d$", prompt, re.MULTILINE)
     (told,) = (line for line in lines if line.startswith("firm.example: "))
@@ -123,7 +128,7 @@ def test_a_mail_in_the_firms_name(postfix: PrivatePostfix, stub: StubModel) -> N
     _, prompt = through(postfix, stub, PLAIN + BODY, STRANGER)
     lines = prompt.splitlines()
     assert f"Sent by: [{STRANGER}], no confirmed name, HELO firm.example" in lines
-    assert "Authentication: SPF fail for firm.example; DMARC fail (policy reject)" in lines
+    assert {"SPF: fail for firm.example", "DMARC: fail (policy reject)"} <= {*lines}
 
 
 def test_a_young_domain_that_nobody_knows(postfix: PrivatePostfix, stub: StubModel) -> None:
@@ -132,23 +137,26 @@ def test_a_young_domain_that_nobody_knows(postfix: PrivatePostfix, stub: StubMod
     # Midnight may have passed.
     assert re.search(r"^Registered: young.example [34] days ago$", prompt, re.MULTILINE)
     assert "The web knows nothing of: young.example" in prompt.splitlines()
-    assert "Authentication: SPF pass for young.example; DMARC none" in prompt.splitlines()
+    assert {"SPF: pass for young.example", "DMARC: none"} <= {*prompt.splitlines()}
 
 
 @pytest.mark.parametrize(
     ("host", "expected"),
     [
-        (OURS, "DKIM fail by firm.example; DMARC fail"),
-        ("mx.elsewhere.example", "SPF pass for firm.example; DMARC pass (policy reject)"),
+        (OURS, {"DKIM: fail by firm.example", "SPF: pass for firm.example"}),
+        ("mx.elsewhere.example", {"DMARC: pass (policy reject)", "SPF: pass for firm.example"}),
     ],
     ids=["trusted", "forged"],
 )
 def test_authentication_results_count_if_a_trusted_host_wrote_them(
-    postfix: PrivatePostfix, stub: StubModel, host: str, expected: str
+    postfix: PrivatePostfix, stub: StubModel, host: str, expected: set[str]
 ) -> None:
     results = (
         f"Authentication-Results: {host};\r\n\tdkim=fail header.d=firm.example;\r\n\tdmarc=fail"
     )
     mail = results.encode() + b" header.from=firm.example\r\n" + PLAIN + BODY
     _, prompt = through(postfix, stub, mail)
-    assert f"Authentication: {expected}" in prompt.splitlines()
+    told = {*prompt.splitlines()}
+    assert expected <= told
+    # What the host left out (SPF) is checked by ourselves, and no more than that.
+    assert ("DMARC: fail (policy reject)" in told) is (host == OURS)
