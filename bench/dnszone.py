@@ -20,7 +20,6 @@ import asyncio
 import contextlib
 import os
 import socket
-import threading
 from collections import deque
 from collections.abc import Iterator, Mapping
 
@@ -30,6 +29,8 @@ import dns.name
 import dns.rcode
 import dns.rdatatype
 import dns.rrset
+
+from bench.inthread import in_thread
 
 __all__ = ["DnsZone"]
 
@@ -100,18 +101,8 @@ class DnsZone:
         faults: Mapping[str, str] | None = None,
     ) -> Iterator[DnsZone]:
         """The server on a free port, in a thread with its own event loop."""
-        server = cls(zone, latency=latency, ttl=ttl, faults=faults)
-        loop = asyncio.new_event_loop()
-        thread = threading.Thread(target=loop.run_forever, name="dns-zone", daemon=True)
-        thread.start()
-        try:
-            asyncio.run_coroutine_threadsafe(server.__aenter__(), loop).result()
+        with in_thread(cls(zone, latency=latency, ttl=ttl, faults=faults), "dns-zone") as server:
             yield server
-        finally:
-            asyncio.run_coroutine_threadsafe(server.__aexit__(), loop).result()
-            loop.call_soon_threadsafe(loop.stop)
-            thread.join()
-            loop.close()
 
     async def __aenter__(self) -> DnsZone:
         loop = asyncio.get_running_loop()

@@ -16,7 +16,6 @@ import asyncio
 import contextlib
 import json
 import ssl
-import threading
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -24,6 +23,8 @@ from pathlib import Path
 from typing import Any
 
 import trustme
+
+from bench.inthread import in_thread
 
 NAMES = ("127.0.0.1", "localhost", "rdap.test", "other.test")
 """Hosts that `certificate` is for."""
@@ -128,18 +129,8 @@ class RdapStub:
         cls, context: ssl.SSLContext | None = None, behaviour: Behaviour | None = None
     ) -> Iterator[RdapStub]:
         """The server in a thread with its own event loop."""
-        stub = cls(context, behaviour)
-        loop = asyncio.new_event_loop()
-        thread = threading.Thread(target=loop.run_forever, name="stub-rdap", daemon=True)
-        thread.start()
-        try:
-            asyncio.run_coroutine_threadsafe(stub.__aenter__(), loop).result()
+        with in_thread(cls(context, behaviour), "stub-rdap") as stub:
             yield stub
-        finally:
-            asyncio.run_coroutine_threadsafe(stub.__aexit__(), loop).result()
-            loop.call_soon_threadsafe(loop.stop)
-            thread.join()
-            loop.close()
 
     async def __aenter__(self) -> RdapStub:
         self._server = await asyncio.start_server(

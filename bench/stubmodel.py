@@ -21,12 +21,12 @@ import contextlib
 import json
 import socket
 import struct
-import threading
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from bench.inthread import in_thread
 from bench.stubanswers import Behaviour, completion, failure, models, response
 
 __all__ = ["Behaviour", "Request", "StubModel"]
@@ -73,18 +73,8 @@ class StubModel:
     @contextlib.contextmanager
     def running(cls, behaviour: Behaviour | None = None, port: int = 0) -> Iterator[StubModel]:
         """The server in a thread with its own event loop."""
-        stub = cls(behaviour, port)
-        loop = asyncio.new_event_loop()
-        thread = threading.Thread(target=loop.run_forever, name="stub-model", daemon=True)
-        thread.start()
-        try:
-            asyncio.run_coroutine_threadsafe(stub.__aenter__(), loop).result()
+        with in_thread(cls(behaviour, port), "stub-model") as stub:
             yield stub
-        finally:
-            asyncio.run_coroutine_threadsafe(stub.__aexit__(), loop).result()
-            loop.call_soon_threadsafe(loop.stop)
-            thread.join()
-            loop.close()
 
     def set(self, behaviour: Behaviour) -> None:
         """Changes the behaviour for requests from now on; from any thread but the loop's own."""

@@ -22,13 +22,14 @@ import asyncio
 import contextlib
 import html
 import json
-import threading
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, urlsplit
+
+from bench.inthread import in_thread
 
 CONTROL = "wikipedia.org"
 """Every engine knows this one."""
@@ -109,18 +110,8 @@ class WebStub:
     @contextlib.contextmanager
     def running(cls, pages: Mapping[str, Sequence[Found]] | None = None) -> Iterator[WebStub]:
         """The server in a thread with its own event loop."""
-        stub = cls(pages)
-        loop = asyncio.new_event_loop()
-        thread = threading.Thread(target=loop.run_forever, name="web-stub", daemon=True)
-        thread.start()
-        try:
-            asyncio.run_coroutine_threadsafe(stub.__aenter__(), loop).result()
+        with in_thread(cls(pages), "web-stub") as stub:
             yield stub
-        finally:
-            asyncio.run_coroutine_threadsafe(stub.__aexit__(), loop).result()
-            loop.call_soon_threadsafe(loop.stop)
-            thread.join()
-            loop.close()
 
     async def __aenter__(self) -> WebStub:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)

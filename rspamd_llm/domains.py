@@ -61,6 +61,16 @@ def load(name: str) -> dict[str, Any]:
 # --- Names ----------------------------------------------------------------------------------
 
 
+def ascii_host(host: str) -> str:
+    """A host name in ASCII, international ones by IDNA; empty where IDNA has no such name."""
+    if host.isascii():
+        return host
+    try:
+        return host.encode("idna").decode("ascii")
+    except UnicodeError:
+        return ""
+
+
 @functools.lru_cache(maxsize=4_096)
 def registered_domain(host: str) -> str:
     """The registered domain (eTLD+1, private section included) of a host name, in ASCII.
@@ -70,11 +80,7 @@ def registered_domain(host: str) -> str:
     host = host.strip().strip(".").lower()
     if not host or len(host) > 253 or is_address(host):
         return ""
-    if not host.isascii():
-        try:
-            host = host.encode("idna").decode("ascii")
-        except UnicodeError:
-            return ""
+    host = ascii_host(host)
     if not _HOST.fullmatch(host):
         return ""
     return _suffixes().privatesuffix(host) or ""

@@ -72,7 +72,6 @@ class Lookups:
     fetcher: Fetcher
     store: Store
     engine: Engine | None
-    search: Search | None
     rdap: Rdap | None
 
     async def stop(self) -> None:
@@ -137,7 +136,6 @@ async def start(config: Config, *, api_key: str, durable: bool) -> Lookups:
         fetcher=fetcher,
         store=store,
         engine=engine,
-        search=search,
         rdap=rdap,
     )
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from rspamd_llm.domain import Authentication, Envelope, EvidenceError, Message, Signature
-from rspamd_llm.domains import registered_domain
+from rspamd_llm.domains import ascii_host, registered_domain
 from rspamd_llm.evidence import dkim, dmarc, headerfields, spf
 from rspamd_llm.evidence.dns import Dns
 from rspamd_llm.evidence.guard import is_public
@@ -122,11 +122,7 @@ def _spf_domain(envelope: Envelope) -> str:
     2.4); empty where there is no name to ask for."""
     sender = envelope.sender.strip().strip("<>")
     domain = (sender.rpartition("@")[2] if sender else envelope.helo).removesuffix(".").lower()
-    if not domain.isascii():
-        try:
-            domain = domain.encode("idna").decode("ascii")
-        except UnicodeError:
-            return ""
+    domain = ascii_host(domain)
     return domain if "." in domain and is_host(domain) else ""
 
 

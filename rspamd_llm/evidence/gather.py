@@ -251,12 +251,7 @@ async def _as(work: Awaitable[T]) -> T:
 def _exact(address: str) -> str:
     """The domain of an address in lower-case ASCII, empty where it has none."""
     host = address.rpartition("@")[2].strip().strip(".").lower() if "@" in address else ""
-    if host.isascii():
-        return host
-    try:
-        return host.encode("idna").decode("ascii")
-    except UnicodeError:
-        return ""
+    return domains.ascii_host(host)
 
 
 def _head_domain(data: bytes) -> str:

@@ -125,8 +125,7 @@ def _host(url: str) -> str:
     domain = domains.registered_domain(host)
     if not domain:
         return ""
-    if not host.isascii():
-        host = host.encode("idna").decode("ascii")  # registered_domain has done so before
+    host = domains.ascii_host(host)
     if host != domain:
         host = host.removeprefix("www.")
     return next((name for name in (host, domain) if len(name) <= HOST_LIMIT), "")
