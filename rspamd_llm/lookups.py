@@ -172,22 +172,7 @@ def _sources(
     rdap: Rdap | None,
     search: Search | None,
 ) -> Sources:
-    web: Remembered[tuple[Page, ...]] | None = None
-    if search is not None:
-        web = remembered(
-            source=Source.WEB,
-            look_up=functools.partial(_searched, search),
-            encode=pages.encode,
-            decode=pages.decode,
-            is_nothing=lambda found: not found,
-            # One query, and the control query that a silence calls for.
-            seconds=2 * config.search.timeout,
-            ttl=3 * DAY,
-            ttl_nothing=6 * HOUR,
-            breaker=Breaker(Source.WEB.value),
-            pace=Pace(per_second=SEARCHES[config.search.provider], burst=30, at_once=8),
-            admit=search.admit,
-        )
+    web = _web(config, remembered, search) if search is not None else None
     registrations: Remembered[Registration | None] | None = None
     if rdap is not None:
         registrations = remembered(
@@ -228,6 +213,25 @@ def _sources(
         web=web,
         is_web_scarce=(lambda: search.is_scarce) if search is not None else None,
         web_name=functools.partial(_named, web) if web and config.search.names else None,
+    )
+
+
+def _web(
+    config: Config, remembered: functools.partial[Remembered[Any]], search: Search
+) -> Remembered[tuple[Page, ...]]:
+    return remembered(
+        source=Source.WEB,
+        look_up=functools.partial(_searched, search),
+        encode=pages.encode,
+        decode=pages.decode,
+        is_nothing=lambda found: not found,
+        # One query, and the control query that a silence calls for.
+        seconds=2 * config.search.timeout,
+        ttl=3 * DAY,
+        ttl_nothing=6 * HOUR,
+        breaker=Breaker(Source.WEB.value),
+        pace=Pace(per_second=SEARCHES[config.search.provider], burst=30, at_once=8),
+        admit=search.admit,
     )
 
 

@@ -13,6 +13,7 @@ import os
 import sys
 import time
 from pathlib import Path
+from typing import NoReturn
 
 from rspamd_llm import assembly, keys, libmilter, log
 from rspamd_llm.config import Config, warnings
@@ -90,12 +91,23 @@ def serve(config: Config) -> int:
     while not stop.wait():
         pass
     watchdog.stop()
+    _stop(config.milter.drain, core, works, listener, traffic)
+
+
+def _stop(
+    drain: float,
+    core: Core,
+    works: assembly.Works,
+    listener: libmilter.Listener,
+    traffic: Traffic,
+) -> NoReturn:
+    """Gives messages under way their time, and ends the process."""
     notify("STOPPING=1")
-    _log.info("stopping: messages under way get up to %g s", config.milter.drain)
+    _log.info("stopping: messages under way get up to %g s", drain)
     core.call(works.scanner.begin_stop)
     if not listener.ended:
         _close(listener)
-    if not traffic.wait_empty(config.milter.drain):
+    if not traffic.wait_empty(drain):
         core.call(works.scanner.abandon)
         traffic.wait_empty(LAST_ANSWERS)
     time.sleep(ANSWER_GRACE)
