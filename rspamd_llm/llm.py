@@ -1,23 +1,18 @@
 """The model client: Prompt -> Completion, within a deadline.
 
-The only importer of openai, and of httpx2, which it builds on; their errors become ours here, once.
-What may not live here: the understanding of answers (verdict.py) and the wording of prompts
-(prompt.py).
-
-Mail goes to the configured server and nowhere else: no proxy from the environment, no redirect.
+Which server is asked, in which form, and again where one fails.  What may not live here: a request
+as such (api.py), the understanding of answers (verdict.py), the wording of prompts (prompt.py).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
-
-import httpx2
-import openai
 
 from rspamd_llm import tokens
 from rspamd_llm.admission import Admission, overloaded
+from rspamd_llm.api import Api, FormatError
 from rspamd_llm.domain import (
     AnswerForm,
     Completion,
@@ -27,31 +22,13 @@ from rspamd_llm.domain import (
     Prompt,
 )
 from rspamd_llm.forms import LABEL_OPTIONS, label_probabilities, response_format
-from rspamd_llm.servers import HANG, Endpoint, RefusedError, Servers
+from rspamd_llm.servers import HANG, Endpoint, Servers
 
 SEED = 11390
 """Any fixed number: the same mail is to get the same verdict."""
 
-CONNECT_TIMEOUT = 3.0
-"""Seconds for a connection, so that a host that is gone leaves time for the next.  A lost first
-packet is sent again after 1 s."""
-
-ANSWER_BYTES = 2_000_000
-"""Bytes read of an answer: 100,000 tokens, the most that can be configured, are about 600 kB."""
-
 CLEARLY_SHORT = 0.4
 """Share of the context up to which our bound is believed: the rarest scripts cost 2.5 times it."""
-
-SPARE_CONNECTIONS = 10
-"""For counting prompts and listing models beside the calls."""
-
-CLIENTS = 100
-"""Clients kept, one for each server: more than anybody lists."""
-
-COUNT_TIMEOUT = 2.0
-"""Seconds for a server to count a prompt, which takes it a millisecond."""
-
-_CONTEXT_SIGNS = ("context length", "context size", "context window", "exceed_context", "too long")
 
 
 class ModelClient:
@@ -83,23 +60,11 @@ class ModelClient:
         self._servers = Servers(hang=min(HANG, longest / 2))
         # Whether a server takes response_format, as found out at its first answer.
         self._takes_schema: dict[str, bool] = {}
-        self._http = openai.DefaultAsyncHttpxClient(
-            trust_env=False,
-            follow_redirects=False,
-            # Compressed answers could be of any size once unpacked.
-            headers={"Accept-Encoding": "identity"},
-            event_hooks={"response": [_bound]},
-            # No connection is used twice: what follows an answer in the same breath would be taken
-            # for the answer to the next mail's question (httpcore2 2.16).  It costs 0.3 ms a call.
-            limits=httpx2.Limits(
-                max_connections=concurrency + SPARE_CONNECTIONS, max_keepalive_connections=0
-            ),
-        )
-        self._clients: dict[Endpoint, openai.AsyncOpenAI] = {}
+        self._api = Api(concurrency)
 
     async def close(self) -> None:
         """Closes the connections."""
-        await self._http.aclose()
+        await self._api.close()
 
     async def ask(self, prompt: Prompt, deadline: Deadline) -> Completion:
         """The answer of the first server that gives one.
@@ -141,43 +106,16 @@ class ModelClient:
 
     async def models(self, endpoint: Endpoint, deadline: Deadline) -> tuple[str, ...]:
         """The names of the models that a server offers.  Raises ModelError."""
-        try:
-            async with asyncio.timeout(deadline.left()):
-                page = await self._at(endpoint).models.list()
-                return tuple(str(entry.id) for entry in page.data)
-        except TimeoutError:
-            raise ModelError(Failure.TIMEOUT, "the server did not answer in time") from None
-        except openai.APIError as error:
-            raise _translated(error) from error
-        except (ValueError, TypeError, AttributeError) as error:
-            raise ModelError(Failure.MODEL_INVALID, "the answer lists no models") from error
+        return await self._api.models(endpoint, deadline)
 
     async def _counted(self, endpoint: Endpoint, text: str, deadline: Deadline) -> int | None:
-        """The tokens of a text by the server's own count; None where it offers none.
-
-        llama.cpp and vLLM have POST /tokenize beside /v1; the one reads `content`, the other
-        `prompt`.
-        """
+        """The tokens of a text by the server's own count; None where it offers none."""
         if self._counts.get(endpoint.base_url) is False:
             return None
-        url = endpoint.base_url.rstrip("/").removesuffix("/v1") + "/tokenize"
-        try:
-            async with asyncio.timeout(min(deadline.left(), COUNT_TIMEOUT)):
-                answer = await self._http.post(
-                    url,
-                    json={"model": self._model, "content": text, "prompt": text},
-                    headers={"Authorization": f"Bearer {endpoint.api_key or '-'}"},
-                )
-        except (httpx2.HTTPError, ModelError, TimeoutError):
-            return None  # a passing fault, which tells nothing of what the server offers
-        try:
-            found = answer.json() if answer.status_code == 200 else {}
-            count = found["count"] if "count" in found else len(found["tokens"])
-        except (ValueError, TypeError, KeyError):
-            count = 0
-        offered = isinstance(count, int) and count > 0
-        self._counts.setdefault(endpoint.base_url, offered)
-        return count if offered else None
+        count = await self._api.count(endpoint, self._model, text, deadline)
+        if count is not None:
+            self._counts.setdefault(endpoint.base_url, count > 0)
+        return count or None
 
     def _meter(self, endpoint: Endpoint) -> tokens.Meter:
         return self._meters.get(endpoint.base_url, tokens.Meter())
@@ -221,7 +159,7 @@ class ModelClient:
         with_schema = options | {"response_format": response_format(prompt.categories)}
         try:
             completion = await self._call(endpoint, prompt, with_schema, deadline)
-        except _FormatError as refused:
+        except FormatError as refused:
             if self._takes_schema.pop(url, False):
                 # Of the mail, as a rule; it is the next mail's that tells whether of the schema.
                 raise
@@ -247,38 +185,7 @@ class ModelClient:
             "seed": SEED,
             **options,
         }
-        left = max(0.001, deadline.left())
-        timeout = httpx2.Timeout(left, connect=min(left, CONNECT_TIMEOUT))
-        try:
-            # Not `chat.completions.create`: its typed form of what is sent and what comes back
-            # costs as much again (1 ms) as the call itself, and checks neither.
-            answer = await self._at(endpoint).post(
-                "/chat/completions",
-                cast_to=httpx2.Response,
-                body=body,
-                options={"timeout": timeout},
-            )
-            document = answer.json()
-        except openai.APIError as error:
-            raise _translated(error) from error
-        except (ValueError, RecursionError) as error:
-            # A body that is no JSON, although its type says so, or is nested beyond reason.
-            raise ModelError(Failure.MODEL_INVALID, "the answer is no JSON") from error
-        return _completion(document, prompt)
-
-    def _at(self, endpoint: Endpoint) -> openai.AsyncOpenAI:
-        """The client for a server; all share their connections."""
-        known = self._clients.get(endpoint)
-        if known is None:
-            if len(self._clients) > CLIENTS:
-                self._clients.clear()  # an embedded engine moves with each start
-            known = self._clients[endpoint] = openai.AsyncOpenAI(
-                api_key=endpoint.api_key or "-",
-                base_url=endpoint.base_url,
-                max_retries=0,
-                http_client=self._http,
-            )
-        return known
+        return _completion(await self._api.complete(endpoint, body, deadline), prompt)
 
 
 def _late() -> ModelError:
@@ -287,73 +194,6 @@ def _late() -> ModelError:
 
 def _nobody() -> ModelError:
     return ModelError(Failure.MODEL_UNAVAILABLE, "no model server is well")
-
-
-class _FormatError(RefusedError):
-    """The server refused a request, perhaps for the form it asks for (400, 404, 422, 500, 501).
-
-    `passing` tells of a status that may as well have been a passing fault.
-    """
-
-    def __init__(self, cause: str, *, passing: bool) -> None:
-        super().__init__(cause)
-        self.passing = passing
-
-
-class _TooLongError(ModelError):
-    """An answer is longer than ANSWER_BYTES, or compressed although we asked for plain."""
-
-    def __init__(self) -> None:
-        super().__init__(Failure.MODEL_INVALID, "the answer is far too long, or compressed")
-
-
-class _BoundedStream(httpx2.AsyncByteStream):
-    """The bytes of a response, as many as we care to hold."""
-
-    def __init__(self, stream: httpx2.AsyncByteStream) -> None:
-        self._stream = stream
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        size = 0
-        async for chunk in self._stream:
-            size += len(chunk)
-            if size > ANSWER_BYTES:
-                raise _TooLongError
-            yield chunk
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()
-
-
-async def _bound(response: httpx2.Response) -> None:
-    """Called with each response before its body is read."""
-    if response.headers.get("Content-Encoding", "identity").lower() != "identity":
-        raise _TooLongError
-    if isinstance(response.stream, httpx2.AsyncByteStream):
-        response.stream = _BoundedStream(response.stream)
-
-
-def _translated(error: openai.APIError) -> ModelError:
-    """Our error for one of openai's.  A server's error text may quote the mail: it is left out."""
-    if isinstance(error, openai.APIStatusError):
-        body = str(error.body or error.message).lower()
-        status = error.status_code
-        if status in (400, 413) and any(sign in body for sign in _CONTEXT_SIGNS):
-            return ModelError(Failure.CONTEXT_OVERFLOW, "the prompt is longer than the context")
-        cause = f"the server answered with status {status}"
-        if status not in (400, 404, 422, 500, 501):
-            return ModelError(Failure.MODEL_UNAVAILABLE, cause)
-        return _FormatError(cause, passing=status == 500)
-    if isinstance(error.__cause__, _TooLongError):
-        return error.__cause__
-    if isinstance(error.__cause__, httpx2.ConnectTimeout):
-        return ModelError(Failure.MODEL_UNAVAILABLE, "the server did not take the connection")
-    if isinstance(error, openai.APITimeoutError):
-        return ModelError(Failure.TIMEOUT, "the model did not answer in time")
-    if isinstance(error, openai.APIConnectionError):
-        cause = type(error.__cause__).__name__ if error.__cause__ else "no connection"
-        return ModelError(Failure.MODEL_UNAVAILABLE, f"no answer from the server ({cause})")
-    return ModelError(Failure.MODEL_INVALID, "the answer is not in the OpenAI API's form")
 
 
 def _completion(answer: Any, prompt: Prompt) -> Completion:

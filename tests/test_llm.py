@@ -16,8 +16,8 @@ import pytest
 
 from bench.stubanswers import GOOD, Behaviour
 from bench.stubmodel import StubModel
+from rspamd_llm import api, llm, servers, tokens
 from rspamd_llm import engine as engines
-from rspamd_llm import llm, servers, tokens
 from rspamd_llm.domain import AnswerForm, Completion, Deadline, Failure, ModelError, Prompt
 from rspamd_llm.engine import Engine
 from rspamd_llm.llm import ModelClient
@@ -347,14 +347,14 @@ class TestFaults:
 
     def test_compressed_answers_are_not_unpacked(self) -> None:
         bomb = gzip.compress(json.dumps(body_of("0.9")).encode() + b" " * 50_000_000)
-        assert len(bomb) < llm.ANSWER_BYTES
+        assert len(bomb) < api.ANSWER_BYTES
         with pytest.raises(ModelError) as caught:
             ask_raw(raw(bomb, "Content-Encoding: gzip"))
         assert caught.value.code is Failure.MODEL_INVALID
 
     def test_an_endless_error_is_bounded_too(self) -> None:
         with pytest.raises(ModelError) as caught:
-            ask_raw(raw(b"x" * (llm.ANSWER_BYTES + 1), status="500 Internal Server Error"))
+            ask_raw(raw(b"x" * (api.ANSWER_BYTES + 1), status="500 Internal Server Error"))
         assert caught.value.code is Failure.MODEL_INVALID
 
     @pytest.mark.parametrize("status", [301, 302, 307, 308])
@@ -416,7 +416,7 @@ class TestSeveralServers:
     def test_a_host_that_takes_no_connection_leaves_time_for_the_next(
         self, stub: StubModel, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(llm, "CONNECT_TIMEOUT", 0.2)
+        monkeypatch.setattr(api, "CONNECT_TIMEOUT", 0.2)
         with socket.socket() as silent, contextlib.ExitStack() as queued:
             silent.bind(("127.0.0.1", 0))
             silent.listen(0)
