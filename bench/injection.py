@@ -37,6 +37,7 @@ from rspamd_llm.domain import (
     Prompt,
     RspamdLlmError,
 )
+from rspamd_llm.nursery import Nursery
 
 PATIENCE = 120.0  # seconds for one answer: large models on small machines
 SHARE = 10  # one case in so many with --quick
@@ -136,7 +137,7 @@ class Leaks:
 
 async def _scores(plan: assembly.Plan, questions: Mapping[Key, Brief]) -> dict[Key, float]:
     """The engine's score for each mail that it has one for.  Like prompts are asked once."""
-    works = await assembly.start(plan, durable=False)
+    works = await assembly.start(plan, Nursery(), durable=False)
     known: dict[tuple[str, str], asyncio.Future[float | None]] = {}
     room = asyncio.Semaphore(AHEAD)
 

@@ -32,11 +32,10 @@ def run(*, stand_in: bool = False) -> list[Measure]:
 
 
 def memory(pid: int) -> float:
-    """MB of a process as the kernel shows it (VmRSS), and of its children, of these only their
-    part of shared pages (Pss), so that what they share is not counted twice."""
-    return _kilobytes(Path(f"/proc/{pid}/status"), "VmRSS") / 1000 * 1.024 + sum(
-        _kilobytes(Path(f"/proc/{child}/smaps_rollup"), "Pss") / 1000 * 1.024
-        for child in _descendants(pid)
+    """MB of a process and its children, each page that several share counted once (Pss)."""
+    return sum(
+        _kilobytes(Path(f"/proc/{one}/smaps_rollup"), "Pss") / 1000 * 1.024
+        for one in (pid, *_descendants(pid))
     )
 
 

@@ -7,20 +7,21 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rspamd_llm import compact, fence, injection, lookups
+from rspamd_llm import compact, fence, lookups, reading
 from rspamd_llm import engine as engines
-from rspamd_llm import facts as facts_of
-from rspamd_llm import mail as mails
 from rspamd_llm import prompt as prompts
 from rspamd_llm.config import Config
-from rspamd_llm.domain import Brief, ConfigError, Mail, Message, Prompt
+from rspamd_llm.domain import Brief, ConfigError, Prompt
 from rspamd_llm.engine import BUILTIN, Engine
 from rspamd_llm.gate import Gate
 from rspamd_llm.llm import ModelClient
 from rspamd_llm.lookups import Lookups
+from rspamd_llm.nursery import Nursery
+from rspamd_llm.readers import Readers
 from rspamd_llm.scanner import Profile, Scanner
 from rspamd_llm.servers import Endpoint
 
@@ -42,11 +43,13 @@ class Works:
 
     scanner: Scanner
     client: ModelClient
+    readers: Readers
     engine: Engine | None
     lookups: Lookups
 
     async def stop(self) -> None:
         """Closes the connections and ends the engine."""
+        await self.readers.close()
         await self.lookups.stop()
         await self.client.close()
         if self.engine:
@@ -55,9 +58,7 @@ class Works:
 
 def plan(config: Config) -> Plan:
     """What the configuration asks for.  Raises ConfigError with every fault found."""
-    # Tables that the first mail would else wait for.
-    facts_of.prepare()
-    injection.prepare()
+    reading.prepare()
     faults: list[str] = []
     embedded = config.llm.engine == "embedded"
     order = None
@@ -99,8 +100,10 @@ def plan(config: Config) -> Plan:
     )
 
 
-async def start(plan: Plan, *, durable: bool) -> Works:
-    """Starts what was planned; `durable` as in lookups.start.
+async def start(
+    plan: Plan, nursery: Nursery, *, durable: bool, lost: Callable[[], None] = lambda: None
+) -> Works:
+    """Starts what was planned; `durable` as in lookups.start, `lost` as in Readers.
 
     Raises EngineError if the embedded engine does not start, and ConfigError.
     """
@@ -121,6 +124,7 @@ async def start(plan: Plan, *, durable: bool) -> Works:
         context_tokens=config.llm.context_tokens,
         longest=config.milter.deadline,
     )
+    readers = Readers(nursery, lost=lost)
     scanner = Scanner(
         gate=Gate(
             skip_authenticated=config.gate.skip_authenticated,
@@ -128,14 +132,14 @@ async def start(plan: Plan, *, durable: bool) -> Works:
             max_size=config.gate.max_size,
             sample=config.gate.sample,
         ),
-        read=_read,
+        read=readers.read,
         profile=plan.profile,
         gatherer=looked_up.gatherer,
         asker=client,
         model=config.llm.model,
         max_in_flight=config.milter.max_in_flight,
     )
-    return Works(scanner=scanner, client=client, engine=engine, lookups=looked_up)
+    return Works(scanner=scanner, client=client, readers=readers, engine=engine, lookups=looked_up)
 
 
 def _profile(config: Config) -> Profile:
@@ -162,10 +166,6 @@ def _profile(config: Config) -> Profile:
     return Profile(
         prompt=instruct, room=instructions.room, fallback_reason=lambda _facts, _evidence: ""
     )
-
-
-def _read(message: Message) -> Mail:
-    return mails.read(message.data, truncated=message.size > len(message.data))
 
 
 def _secret(file: str, path: str) -> str:

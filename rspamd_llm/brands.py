@@ -90,6 +90,11 @@ class _Book:
     names: Names
 
 
+def prepare() -> None:
+    """Loads the table now."""
+    _book()
+
+
 @functools.cache
 def _book() -> _Book:
     data = domains.load("brands.toml")

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from rspamd_llm import assembly, keys, log
+from rspamd_llm import advice, assembly, keys, log, postfix
 from rspamd_llm import config as configs
 from rspamd_llm.config import Config
 from rspamd_llm.domain import (
@@ -33,6 +33,7 @@ from rspamd_llm.domain import (
 from rspamd_llm.evidence.dns import Dns
 from rspamd_llm.libmilter import Address
 from rspamd_llm.lookups import Lookups
+from rspamd_llm.nursery import Nursery
 
 SERVER_TIMEOUT = 5.0
 """Seconds for a model server to list its models."""
@@ -60,7 +61,8 @@ def check(path: Path | None, *, as_json: bool) -> int:
             Result(check="configuration", status="warning", detail=warning)
             for warning in configs.warnings(config)
         ]
-        results += [_key(config), _socket(config), *asyncio.run(_model(config))]
+        results += [_key(config), _socket(config), *_postfix(config)]
+        results += asyncio.run(_model(config))
         status = 1 if any(result.status == "failed" for result in results) else 0
     except ConfigError as error:
         results = [
@@ -114,10 +116,32 @@ def _socket(config: Config) -> Result:
     return Result(check="socket", status="ok", detail=f"answers at {config.milter.socket}")
 
 
+def _postfix(config: Config) -> list[Result]:
+    """What the Postfix of this machine, if there is one, makes of us.  It may be another's."""
+    found = postfix.read()
+    if found is None:
+        detail = "not installed here, or not to be read"
+        return [Result(check="postfix", status="ok", detail=detail)]
+    try:
+        asking = found.asking(Address.parse(config.milter.socket))
+        remarks = advice.placement(config, found) + advice.contradictions(config, found)
+    except AddressError:
+        return []  # the check of the socket tells
+    if remarks:
+        return [
+            Result(check="postfix", status="warning", detail=remark.cause, cure=remark.cure)
+            for remark in remarks
+        ]
+    return [
+        Result(check="postfix", status="ok", detail=f"{service.name or 'main.cf'} asks {milter}")
+        for service, milter in asking
+    ]
+
+
 async def _model(config: Config) -> list[Result]:
     try:
         plan = assembly.plan(config)
-        works = await assembly.start(plan, durable=False)
+        works = await assembly.start(plan, Nursery(), durable=False)
     except ConfigError as error:
         return [
             Result(check="model", status="failed", detail=fault, cure="correct the setting")

@@ -271,6 +271,13 @@ def _builtin(config: Config) -> tuple[str, ...]:
     return tuple(f"without effect with the builtin model: {name}" for name in idle)
 
 
+UNIT_STOP = 25.0
+"""TimeoutStopSec of systemd/rspamd-llm.service, in seconds: what outlives it is killed."""
+
+STOP_ROOM = 10.0
+"""Seconds of it that are left after milter.drain, for the last answers and the process's end."""
+
+
 def _contradictions(config: Config) -> tuple[str, ...]:
     """Legal settings that work against each other."""
     deadline = config.milter.deadline
@@ -292,6 +299,13 @@ def _contradictions(config: Config) -> tuple[str, ...]:
     ]
     if is_searching and config.search.timeout > config.evidence.timeout:
         told.append("search.timeout is above evidence.timeout: it will never be reached")
+    told += _crowding(config)
+    if config.milter.drain + STOP_ROOM > UNIT_STOP:
+        told.append(
+            f"milter.drain ({config.milter.drain:g} s) needs TimeoutStopSec="
+            f"{config.milter.drain + STOP_ROOM:g} or more in the systemd unit, which comes with"
+            f" {UNIT_STOP:g}: else systemd kills the daemon while mail is still judged"
+        )
     if config.llm.engine == "openai" and config.llm.model == "builtin":
         told.append('llm.model "builtin" is of the embedded engine: set llm.engine = "embedded"')
     if config.milter.max_body > config.gate.max_size:
@@ -299,3 +313,20 @@ def _contradictions(config: Config) -> tuple[str, ...]:
     if config.milter.socket.startswith("inet") and config.milter.socket_group:
         told.append("milter.socket_group only applies to a unix socket")
     return tuple(told)
+
+
+def _crowding(config: Config) -> list[str]:
+    """Limits of what goes on at the same time, of which one makes another useless."""
+    told = []
+    calls = f"llm.concurrency ({config.llm.concurrency})"
+    if config.llm.concurrency > config.milter.max_in_flight:
+        told.append(
+            f"{calls} is above milter.max_in_flight ({config.milter.max_in_flight}): so many calls"
+            " are never made; raise max_in_flight"
+        )
+    if config.llm.engine == "embedded" and config.llm.concurrency > config.llm.slots:
+        told.append(
+            f"{calls} is above llm.slots ({config.llm.slots}): the engine lets the others wait;"
+            " set both alike"
+        )
+    return told

@@ -52,6 +52,15 @@ def _icann_suffixes() -> PublicSuffixList:
     return PublicSuffixList(only_icann=True)
 
 
+def prepare() -> None:
+    """Loads all tables now."""
+    _suffixes()
+    _icann_suffixes()
+    for kind, value in load("services.toml").items():
+        if isinstance(value, str):  # the other is the date of the list
+            services(kind)
+
+
 def load(name: str) -> dict[str, Any]:
     """A table of the package's data."""
     text = (resources.files(__package__) / "data" / name).read_text(encoding="utf-8")

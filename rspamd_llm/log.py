@@ -23,7 +23,7 @@ class _Text(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         fields: dict[str, Any] = getattr(record, "fields", {})
         told = "".join(f" {name}={_plain(value)}" for name, value in fields.items())
-        text = f"{record.levelname.lower()}: {record.getMessage()}{told}"
+        text = f"{record.levelname.lower()}: {_one_line(record.getMessage())}{told}"
         return f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text
 
 
@@ -41,6 +41,12 @@ class _Json(logging.Formatter):
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
         return json.dumps(line, ensure_ascii=False)
+
+
+def _one_line(text: str) -> str:
+    """A text that begins no line of its own and moves no terminal's cursor: names that others
+    choose (the MTA's queue ID, a model) stand in some."""
+    return text if text.isprintable() else json.dumps(text)[1:-1]
 
 
 def _plain(value: object) -> str:

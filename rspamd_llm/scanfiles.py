@@ -26,6 +26,7 @@ from rspamd_llm.domain import (
     Skipped,
     Unscored,
 )
+from rspamd_llm.nursery import Nursery
 
 UNREADABLE = "unreadable"
 """The code of a file that cannot be read."""
@@ -100,7 +101,7 @@ def scan(
 async def _scan(
     plan: assembly.Plan, files: tuple[str, ...], sender: Sender, *, as_json: bool, explain: bool
 ) -> int:
-    works = await assembly.start(plan, durable=False)
+    works = await assembly.start(plan, Nursery(), durable=False)
     console = Console()
     rows: list[Row] = []
     try:

@@ -7,19 +7,15 @@ outside is handed in.  Whatever happens, a scan ends with an Outcome, within its
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import ParamSpec, Protocol, TypeVar
+from typing import Protocol
 
-from rspamd_llm import facts as facts_of
 from rspamd_llm import gate as gates
-from rspamd_llm import injection
 from rspamd_llm import verdict as verdicts
 from rspamd_llm.domain import (
     Brief,
@@ -34,6 +30,8 @@ from rspamd_llm.domain import (
     ModelError,
     Outcome,
     Prompt,
+    Reading,
+    ReadingError,
     Scan,
     Scored,
     Skip,
@@ -41,12 +39,9 @@ from rspamd_llm.domain import (
     Unscored,
 )
 
-P = ParamSpec("P")
-T = TypeVar("T")
-
-READERS = 4
-"""Threads that read mail.  Reading holds the interpreter: more would not be faster, and one that
-reads for long shall not stand in every other's way."""
+WRITERS = 2
+"""Threads that make prompts.  That holds the interpreter: more would not be faster, and one that
+takes long shall not stand in every other's way."""
 
 FITTINGS = 4
 """Tries to make a prompt fit.  Each takes what the last count says, so that two are common."""
@@ -132,7 +127,7 @@ class Scanner:
         self,
         *,
         gate: gates.Gate,
-        read: Callable[[Message], Mail],
+        read: Callable[[Message], Awaitable[Reading | None]],
         profile: Profile,
         gatherer: Gatherer,
         asker: Asker,
@@ -148,7 +143,7 @@ class Scanner:
         self._max_in_flight = max_in_flight
         self._stopping = False
         self._tasks: set[asyncio.Task[Scan]] = set()
-        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="reader")
+        self._writers = ThreadPoolExecutor(WRITERS, thread_name_prefix="writer")
 
     async def begin(self, head: Message) -> None:
         """A message is arriving, and its header is there.  Runs until it is cancelled, or ends."""
@@ -192,7 +187,7 @@ class Scanner:
         outcome: Outcome
         try:
             outcome = await self._line(message, deadline, progress)
-        except ModelError as error:
+        except (ModelError, ReadingError) as error:
             outcome = Unscored(error.code, str(error))
         except TimeoutError:
             what = "the model did not answer" if progress.prompt else "the mail was not read"
@@ -206,10 +201,11 @@ class Scanner:
     async def _line(self, message: Message, deadline: Deadline, progress: _Progress) -> Outcome:
         began = time.monotonic()
         with progress.stage("read"):
-            read = await self._read_aside(deadline, self._read_facts, message)
-        if read is None:
+            async with asyncio.timeout(deadline.left()):
+                reading = await self._read(message)
+        if reading is None:
             return Skipped(Skip.NO_TEXT)
-        mail, progress.facts = read
+        mail, progress.facts = reading.mail, reading.facts
         refusal = self._asker.refusal(deadline)
         if refusal is not None:
             raise refusal
@@ -236,26 +232,15 @@ class Scanner:
             injection=progress.facts.has(Flag.ADDRESSES_MODEL),
         )
 
-    async def _read_aside(
-        self, deadline: Deadline, function: Callable[P, T], *arguments: P.args, **named: P.kwargs
-    ) -> T:
-        """Calls a function that reads mail in a thread of the readers, until the deadline."""
-        call = functools.partial(function, *arguments, **named)
-        reading = asyncio.get_running_loop().run_in_executor(self._readers, call)
-        return await asyncio.wait_for(reading, deadline.left())
-
-    def _read_facts(self, message: Message) -> tuple[Mail, Facts] | None:
-        """A message read, and its facts; None where there is nothing to judge."""
-        mail = self._read(message)
-        if gates.is_empty(mail):
-            return None
-        return mail, injection.noted(facts_of.gather(message, mail, now=datetime.now(UTC)), mail)
-
     async def _fitted(self, brief: Brief, deadline: Deadline) -> Prompt:
         """The prompt, made shorter until it fits the context by the best count there is."""
+        loop = asyncio.get_running_loop()
         room = self._profile.room
         for _ in range(FITTINGS):
-            prompt = await self._read_aside(deadline, self._profile.prompt, brief, room)
+            prompt = await asyncio.wait_for(
+                loop.run_in_executor(self._writers, self._profile.prompt, brief, room),
+                deadline.left(),
+            )
             excess = await self._asker.excess(prompt, deadline)
             if excess <= 1.0:
                 return prompt

@@ -15,10 +15,11 @@ import time
 from pathlib import Path
 from typing import NoReturn
 
-from rspamd_llm import assembly, keys, libmilter, log
+from rspamd_llm import advice, assembly, keys, libmilter, log
 from rspamd_llm.config import Config, warnings
 from rspamd_llm.core import Core
 from rspamd_llm.milter import Service, Session, Traffic
+from rspamd_llm.nursery import Nursery
 from rspamd_llm.stopping import Stop, block_signals
 from rspamd_llm.watchdog import Watchdog, notify, period
 
@@ -48,10 +49,11 @@ def serve(config: Config) -> int:
     for warning in warnings(config):
         _log.warning("%s", warning)
 
+    nursery = Nursery()
     core = Core()
     stop = Stop()
     stop.take_signals()
-    starting = core.submit(assembly.start(plan, durable=True))
+    starting = core.submit(assembly.start(plan, nursery, durable=True, lost=stop.ask))
     while not starting.done() and not stop.wait(START_INTERVAL):
         pass
     if stop.wait(0):
@@ -87,6 +89,7 @@ def serve(config: Config) -> int:
     watchdog = Watchdog(address, lambda: core.submit(asyncio.sleep(0)), period())
     watchdog.start()
     notify("READY=1")
+    advice.warn_later(config)
 
     while not stop.wait():
         pass
@@ -116,7 +119,7 @@ def _stop(
     _log.info("stopped")
     sys.stderr.flush()
     # libmilter's threads are still there; letting main() return has crashed with them.
-    os._exit(1 if listener.failed else 0)
+    os._exit(1 if listener.failed or works.readers.lost else 0)
 
 
 def _close(listener: libmilter.Listener) -> None:

@@ -18,7 +18,8 @@ import tomli_w
 from bench.standins import Domain, Found, StandIns
 from bench.stubanswers import Behaviour, verdict
 from bench.stubmodel import StubModel
-from rspamd_llm import cli, config
+from rspamd_llm import cli, config, postfix
+from tests import postconf
 from tests.chain.daemon import PrivateDaemon
 from tests.chain.ports import free_port
 
@@ -275,6 +276,74 @@ class TestCheck:
         assert cli.main(["check", "-c", written(tmp_path, stub), "--json"]) == 1
         probe = self.results(capsys.readouterr().out)["probe"]
         assert probe["detail"].startswith("model-invalid: ")
+
+    def test_postfix_asks_us_as_it_should(
+        self,
+        tmp_path: Path,
+        stub: StubModel,
+        capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setenv("MAIL_CONFIG", str(tmp_path))
+        with PrivateDaemon({"llm": {"base_url": stub.base_url, "model": "stub"}}) as daemon:
+            postconf.write(
+                tmp_path,
+                "milter_default_action = accept\nmilter_content_timeout = 90s\n"
+                f"smtpd_milters = {daemon.milter}\n",
+            )
+            assert cli.main(["check", "-c", str(daemon.config_file), "--json"]) == 0
+            found = self.results(capsys.readouterr().out)
+        assert found["postfix"] == {
+            "check": "postfix",
+            "status": "ok",
+            "detail": f"main.cf asks {daemon.milter}: default_action=accept, connect_timeout=30,"
+            " command_timeout=30, content_timeout=90",
+            "cure": "",
+        }
+
+    def test_what_postfix_does_to_us_is_a_warning_with_a_cure(
+        self,
+        tmp_path: Path,
+        stub: StubModel,
+        capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setenv("MAIL_CONFIG", str(tmp_path))
+        path = written(tmp_path, stub, milter={"socket": "inet:7@127.0.0.1"})
+        postconf.write(
+            tmp_path,
+            "smtpd_milters = inet:127.0.0.1:11332 { inet:localhost:7, default_action=shutdown,"
+            " content_timeout=9 }\n",
+        )
+        cli.main(["check", "-c", path, "--json"])
+        told = [
+            result
+            for result in json.loads(capsys.readouterr().out)["checks"]
+            if result["check"] == "postfix"
+        ]
+        assert [result["status"] for result in told] == ["warning"] * 3
+        assert all(result["cure"] for result in told)
+        for result, text in zip(told, ("(Rspamd) before", "(9 s)", "is shutdown"), strict=True):
+            assert text in result["detail"]
+        postconf.write(tmp_path, "")
+        cli.main(["check", "-c", path, "--json"])
+        told_now = self.results(capsys.readouterr().out)["postfix"]
+        assert told_now["status"] == "warning"
+        assert "does not ask the daemon" in told_now["detail"]
+
+    def test_without_a_postfix_there_is_nothing_to_say(
+        self,
+        tmp_path: Path,
+        stub: StubModel,
+        capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setenv("PATH", str(tmp_path))
+        monkeypatch.setattr(postfix, "SBIN", str(tmp_path))
+        cli.main(["check", "-c", written(tmp_path, stub), "--json"])
+        told = self.results(capsys.readouterr().out)["postfix"]
+        assert told["status"] == "ok"
+        assert told["detail"].startswith("not installed here")
 
     def test_a_configuration_with_faults_ends_it(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]

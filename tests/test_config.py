@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import tomli_w
 
-from rspamd_llm import config
+from rspamd_llm import config, serve
 from rspamd_llm.config import Config
 from rspamd_llm.domain import ConfigError
 
@@ -350,6 +350,21 @@ class TestContradictions:
                 "milter.socket_group only applies to a unix socket",
             ),
             (
+                {"milter": {"drain": 15.5}},
+                "milter.drain (15.5 s) needs TimeoutStopSec=25.5 or more in the systemd unit, which"
+                " comes with 25: else systemd kills the daemon while mail is still judged",
+            ),
+            (
+                {"milter": {"max_in_flight": 3}},
+                "llm.concurrency (4) is above milter.max_in_flight (3): so many calls are never"
+                " made; raise max_in_flight",
+            ),
+            (
+                {"llm": {"engine": "embedded", "model": "x.gguf", "slots": 3}},
+                "llm.concurrency (4) is above llm.slots (3): the engine lets the others wait; set"
+                " both alike",
+            ),
+            (
                 {"gate": {"optout_file": "/x"}, "rspamd": {"url": "http://127.0.0.1:11333"}},
                 "without effect in this version: gate.optout_file, rspamd.url",
             ),
@@ -376,3 +391,19 @@ class TestContradictions:
     def test_equal_times_do_not_contradict(self) -> None:
         document = {"milter": {"deadline": 10}, "evidence": {"timeout": 10}}
         assert config.warnings(config.parse(document)) == ()
+
+    def test_equal_limits_do_not_contradict(self) -> None:
+        document = {
+            "milter": {"max_in_flight": 2},
+            "llm": {"engine": "embedded", "model": "x.gguf", "concurrency": 2, "slots": 2},
+        }
+        assert config.warnings(config.parse(document)) == ()
+
+    def test_a_server_elsewhere_has_no_slots_of_ours(self) -> None:
+        assert config.warnings(config.parse({"llm": {"slots": 1}})) == ()
+
+    def test_the_unit_is_as_the_warning_says(self) -> None:
+        unit = Path(__file__).resolve().parents[1] / "systemd" / "rspamd-llm.service"
+        assert f"\nTimeoutStopSec={config.UNIT_STOP:g}\n" in unit.read_text()
+        ending = serve.LAST_ANSWERS + serve.ANSWER_GRACE + serve.LAST_ANSWERS
+        assert ending < config.STOP_ROOM

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import pytest
 
-from rspamd_llm import mail as mails
+from rspamd_llm import reading
 from rspamd_llm.domain import (
     AnswerForm,
     Brief,
@@ -24,6 +24,8 @@ from rspamd_llm.domain import (
     Message,
     ModelError,
     Prompt,
+    Reading,
+    ReadingError,
     Scan,
     Scored,
     Skip,
@@ -118,14 +120,14 @@ def fake_prompt(brief: Brief, room: int | None) -> Prompt:
     return Prompt(system="s", user=user, form=AnswerForm.JSON, categories=("scam",), id="00000000")
 
 
-def read(message: Message) -> Mail:
-    return mails.read(message.data)
+async def read(message: Message) -> Reading | None:
+    return reading.read(message)
 
 
 def scanner(
     asker: FakeAsker,
     *,
-    read: Callable[[Message], Mail] = read,
+    read: Callable[[Message], Awaitable[Reading | None]] = read,
     prompt: Callable[[Brief, int | None], Prompt] = fake_prompt,
     gatherer: FakeGatherer | None = None,
     max_in_flight: int = 10,
@@ -171,7 +173,7 @@ class TestOutcomes:
         assert done.completion == GOOD
 
     def test_skipped_by_rule_nothing_is_read(self) -> None:
-        def never(_message: Message) -> Mail:
+        async def never(_message: Message) -> Reading | None:
             raise AssertionError("read")
 
         asker = FakeAsker()
@@ -215,11 +217,15 @@ class TestOutcomes:
         assert done.outcome == Unscored(Failure.INTERNAL, f"unexpected {type(error).__name__}")
 
     def test_mistakes_in_reading_and_in_the_prompt(self) -> None:
+        async def unread(_message: Message) -> Reading | None:
+            raise ReadingError(Failure.INTERNAL, "cause")
+
         def broken(*_: object) -> Any:
             raise ZeroDivisionError("SECRET")
 
+        unreadable = scan(scanner(FakeAsker(), read=unread))
+        assert unreadable.outcome == Unscored(Failure.INTERNAL, "cause")
         expected = Unscored(Failure.INTERNAL, "unexpected ZeroDivisionError")
-        assert scan(scanner(FakeAsker(), read=broken)).outcome == expected
         assert scan(scanner(FakeAsker(), prompt=broken)).outcome == expected
 
 
@@ -247,19 +253,11 @@ class TestDeadline:
         assert asker.cancelled == 1
 
     def test_a_mail_that_is_read_for_too_long(self) -> None:
-        async def once() -> Scan:
-            loop = asyncio.get_running_loop()
-            release = asyncio.Event()
+        async def slow(_message: Message) -> Reading | None:
+            await asyncio.Event().wait()
+            raise AssertionError
 
-            def slow(message: Message) -> Mail:
-                asyncio.run_coroutine_threadsafe(release.wait(), loop).result()
-                return read(message)
-
-            done = await scanner(FakeAsker(), read=slow).scan(message(), Deadline.after(0.1))
-            release.set()
-            return done
-
-        done = run(once())
+        done = scan(scanner(FakeAsker(), read=slow), seconds=0.1)
         assert done.outcome == Unscored(Failure.TIMEOUT, "the mail was not read in time")
         assert "read" in done.stages
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
+import os
 import re
 import signal
 import socket
@@ -23,7 +24,7 @@ from bench import milterwire as wire
 from bench.milterclient import Answer, Envelope, Mail, MilterClient, Offer, Peer
 from bench.stubanswers import Behaviour, verdict
 from bench.stubmodel import StubModel
-from tests.chain.daemon import PrivateDaemon, alive
+from tests.chain.daemon import PrivateDaemon, alive, processes_of
 
 MAIL = Mail.parse(
     b"From: Alice <alice@example.net>\r\nTo: bob@example.org\r\nSubject: secret subject\r\n"
@@ -437,6 +438,24 @@ class TestLife:
             assert daemon.process.wait(10) == 0
         assert fields(first)["st"] == "scored"
         assert late.values("X-GPT-Status") == ["unscored; stopping"]
+
+    def test_without_the_mother_of_readers_it_ends_for_systemd_to_start_it_anew(
+        self, stub: StubModel
+    ) -> None:
+        stub.set(Behaviour(latency=1.0))
+
+        async def killed(daemon: PrivateDaemon) -> Mail:
+            sending = asyncio.create_task(sent(daemon))
+            await asked(stub)
+            (mother,) = processes_of(daemon.pid)
+            os.kill(mother, signal.SIGKILL)
+            return (await sending)[1]
+
+        with PrivateDaemon(settings(stub)) as daemon:
+            mail = run(killed(daemon))
+            assert daemon.process.wait(10) == 1
+            assert "readers come from" in daemon.log
+        assert fields(mail)["st"] == "scored"
 
     def test_the_drain_time_ends_the_wait(self, stub: StubModel) -> None:
         stub.set(Behaviour(fault="hang"))

@@ -13,6 +13,7 @@ from rspamd_llm.domain.errors import (
     ConfigError,
     EvidenceError,
     ModelError,
+    ReadingError,
     RspamdLlmError,
 )
 from rspamd_llm.domain.evidence import (
@@ -25,7 +26,7 @@ from rspamd_llm.domain.evidence import (
     Signature,
     Source,
 )
-from rspamd_llm.domain.facts import Facts, Finding, Flag
+from rspamd_llm.domain.facts import Facts, Finding, Flag, Reading
 from rspamd_llm.domain.judgement import (
     NO_CATEGORY,
     REASON_LIMIT,
@@ -90,6 +91,8 @@ __all__ = [
     "Page",
     "Prompt",
     "Quoted",
+    "Reading",
+    "ReadingError",
     "Registration",
     "ReverseName",
     "RspamdLlmError",

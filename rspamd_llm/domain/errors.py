@@ -29,5 +29,13 @@ class ModelError(RspamdLlmError):
         self.code = code
 
 
+class ReadingError(RspamdLlmError):
+    """A mail was not read; `code` says how that is reported."""
+
+    def __init__(self, code: Failure, cause: str) -> None:
+        super().__init__(cause)
+        self.code = code
+
+
 class EvidenceError(RspamdLlmError):
     """A lookup did not answer; the text says why, for the log, without any text of the mail."""

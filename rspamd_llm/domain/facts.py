@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from rspamd_llm.domain.mail import Mail
+
 
 class Flag(StrEnum):
     """A fact that weighs.  The value is its short name in the compact prompt."""
@@ -67,3 +69,11 @@ class Facts:
     def has(self, flag: Flag) -> bool:
         """Whether the flag was found."""
         return any(finding.flag is flag for finding in self.findings)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """A message read: what its reader sees, and what is known of that."""
+
+    mail: Mail
+    facts: Facts
