@@ -454,7 +454,7 @@ class TestLife:
         with PrivateDaemon(settings(stub)) as daemon:
             mail = run(killed(daemon))
             assert daemon.process.wait(10) == 1
-            assert "readers come from" in daemon.log
+            assert "readers come from" in daemon.log()
         assert fields(mail)["st"] == "scored"
 
     def test_the_drain_time_ends_the_wait(self, stub: StubModel) -> None:
