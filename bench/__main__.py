@@ -6,7 +6,9 @@ status 1 when a requirement is missed. Run them on a machine that does nothing e
 Others have options of their own (--help): `python -m bench reading` for what reading mail costs,
 `python -m bench evidence` for what looking things up costs, `python -m bench injection` for whether
 a mail can talk the model round, `python -m bench fuzz` for whether a peer that speaks broken milter
-does the daemon any harm, `python -m bench faults` for what becomes of mail when something breaks.
+does the daemon any harm, `python -m bench faults` for what becomes of mail when something breaks,
+`python -m bench load` for how the daemon holds under load, `python -m bench soak` for whether its
+memory stays flat over 100,000 messages.
 """
 
 from __future__ import annotations
@@ -20,9 +22,11 @@ from bench import (
     fuzz,
     injection,
     latency,
+    load,
     memory,
     reading,
     report,
+    soak,
     startup,
     throughput,
 )
@@ -42,6 +46,8 @@ APART = {
     "injection": injection.main,
     "fuzz": fuzz.main,
     "faults": faults.main,
+    "load": load.main,
+    "soak": soak.main,
 }
 
 

@@ -62,12 +62,12 @@ class Daemon:
 
 
 @contextlib.contextmanager
-def daemon(model: str, *, stand_in: bool = False) -> Iterator[Daemon]:
+def daemon(model: str, *, stand_in: bool = False, unix: bool = False) -> Iterator[Daemon]:
     """The daemon, asking the given model server. The stand-in is a bare pymilter program, which
-    shows what libmilter and one HTTP call cost."""
+    shows what libmilter and one HTTP call cost. Listens on TCP, or on a unix socket."""
     with tempfile.TemporaryDirectory(prefix="rspamd-llm-bench-") as name:
         folder = Path(name)
-        address = f"inet:{free_port()}@127.0.0.1"
+        address = f"unix:{folder}/milter" if unix else f"inet:{free_port()}@127.0.0.1"
         key, config = folder / "verdict.key", folder / "rspamd-llm.toml"
         key.touch(mode=0o600)
         key.write_text(secrets.token_hex(32) + "\n")
@@ -88,19 +88,35 @@ def daemon(model: str, *, stand_in: bool = False) -> Iterator[Daemon]:
                 raise
 
 
+@dataclass(frozen=True)
+class ModelServer:
+    """A running stub model server."""
+
+    url: str
+    pid: int
+
+
 @contextlib.contextmanager
 def model_server(latency: float) -> Iterator[str]:
     """The stub model server; its base URL."""
+    with model_process(latency) as server:
+        yield server.url
+
+
+@contextlib.contextmanager
+def model_process(latency: float, fault: str = "") -> Iterator[ModelServer]:
+    """The stub model server, with a fault of bench/stubanswers.py where one is named."""
     with tempfile.TemporaryDirectory(prefix="rspamd-llm-bench-") as name:
         log, port = Path(name) / "log", free_port()
         command = ["bench.stubmodel", "--port", str(port), "--latency", str(latency)]
+        command += ["--fault", fault]
         with started(command, log) as process:
             until = time.monotonic() + PATIENCE
             while not _listens(port):
                 if process.poll() is not None or time.monotonic() > until:
                     raise SystemExit(f"the stub model server did not start:\n{log.read_text()}")
                 time.sleep(0.01)
-            yield f"http://127.0.0.1:{port}/v1"
+            yield ModelServer(f"http://127.0.0.1:{port}/v1", process.pid)
 
 
 @contextlib.contextmanager

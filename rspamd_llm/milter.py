@@ -334,6 +334,7 @@ class Session(Milter.Base):
             self.setreply("554", "5.7.1", "Too many X-GPT headers")
             return int(Milter.REJECT)
         message = self._assembled(gathered)
+        gathered.body.clear()  # held once; its bytes still count until the message ends
         scan = self._await(message)
         self._service.report(message, scan)
         if self._service.tempfail and isinstance(scan.outcome, Unscored):

@@ -5,12 +5,14 @@ Runs in the reader processes (nursery.py).  What may not live here: anything tha
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from rspamd_llm import facts as facts_of
 from rspamd_llm import gate, injection
 from rspamd_llm import mail as mails
-from rspamd_llm.domain import Message, Reading
+from rspamd_llm.domain import Mail, Message, Reading
+from rspamd_llm.prompt import TEXT_LOOKED_AT
 
 
 def prepare() -> None:
@@ -25,4 +27,9 @@ def read(message: Message) -> Reading | None:
     if gate.is_empty(mail):
         return None
     facts = facts_of.gather(message, mail, now=datetime.now(UTC))
-    return Reading(mail=mail, facts=injection.noted(facts, mail))
+    return Reading(mail=_shortened(mail), facts=injection.noted(facts, mail))
+
+
+def _shortened(mail: Mail) -> Mail:
+    """A mail without what no prompt looks at: many are held at once while the model is asked."""
+    return replace(mail, text=mail.text[:TEXT_LOOKED_AT], plain=mail.plain[:TEXT_LOOKED_AT])
