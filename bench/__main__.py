@@ -7,8 +7,8 @@ Others have options of their own (--help): `python -m bench reading` for what re
 `python -m bench evidence` for what looking things up costs, `python -m bench injection` for whether
 a mail can talk the model round, `python -m bench fuzz` for whether a peer that speaks broken milter
 does the daemon any harm, `python -m bench faults` for what becomes of mail when something breaks,
-`python -m bench load` for how the daemon holds under load, `python -m bench soak` for whether its
-memory stays flat over 100,000 messages.
+`python -m bench load` for how the daemon holds under load, `python -m bench profile` for where its
+time goes then, `python -m bench soak` for whether its memory stays flat over 100,000 messages.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from bench import (
     latency,
     load,
     memory,
+    profile,
     reading,
     report,
     soak,
@@ -47,6 +48,7 @@ APART = {
     "fuzz": fuzz.main,
     "faults": faults.main,
     "load": load.main,
+    "profile": profile.main,
     "soak": soak.main,
 }
 

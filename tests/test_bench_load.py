@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from bench import cpu, load, load_added, load_bursts, load_rate, load_skipped, replay
+from bench import cpu, load, load_added, load_bursts, load_rate, load_skipped, profile, replay
+from bench.daemon import ROOT
 from bench.load_setting import Sent, Setting, Spread, failures, paced, place, scored, warmed
 from bench.report import Measure
 
@@ -256,3 +257,28 @@ class TestCommand:
             (["rate", "skipped"], Setting(unix=True)),
             ([*load.PARTS], Setting(short=True)),
         ]
+
+
+class TestProfile:
+    def test_a_sample_belongs_to_the_innermost_function_of_ours(self) -> None:
+        stack = (
+            "run (threading.py:1);_line (rspamd_llm/scanner.py:9);complete (rspamd_llm/api.py:2)"
+        )
+        assert (
+            profile.part_of(f"{stack};post (openai/_base_client.py:3)") == "the call of the model"
+        )
+        assert profile.part_of("_walk (rspamd_llm/evidence/gather.py:1)").startswith("evidence")
+        assert profile.part_of("select (selectors.py:1)") == profile.LOOP
+        assert profile.part_of("seen (rspamd_llm/evidence/other.py:1)") == profile.LOOP
+
+    def test_shares_are_of_all_samples(self) -> None:
+        lines = ["a (rspamd_llm/mail.py:1) 3", "b (x.py:1);c (rspamd_llm/api.py:2) 1"]
+        told = profile.shares(lines)
+        assert told["reading: structure and text"] == 75
+        assert told["the call of the model"] == 25
+        assert sum(told.values()) == 100
+        assert set(profile.shares([]).values()) == {0}
+
+    def test_each_module_that_is_named_is_there(self) -> None:
+        there = {path.stem for path in (ROOT / "rspamd_llm").rglob("*.py")}
+        assert frozenset().union(*profile.PARTS.values()) <= there
