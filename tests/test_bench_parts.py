@@ -28,6 +28,7 @@ from bench.milterclient import Answer, Closed, Edit, Envelope, Mail, MilterClien
 from bench.report import Measure, percentile, table
 from bench.stubanswers import FAULTS, Behaviour, verdict
 from bench.stubmodel import StubModel
+from tests.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[1]
 MESSAGE = b"Subject: hello\r\nX-Echo: forged\r\nx-ECHO : folded\r\n\ttwice\r\n\r\nbody\r\n"
@@ -375,7 +376,7 @@ def test_a_good_answer_is_a_completion(stub: StubModel) -> None:
     assert json.loads(body["choices"][0]["message"]["content"])["score"] == 0.97
     assert body["choices"][0]["finish_reason"] == "stop"
     assert (stub.calls, stub.cancelled) == (1, 0)
-    wait_for(lambda: stub.active == 0)  # the stub is done a moment after we have the answer
+    wait_until(lambda: stub.active == 0)  # the stub is done a moment after we have the answer
     assert stub.requests[0].body["seed"] == 7
 
 
@@ -467,18 +468,11 @@ def test_hanging_calls_are_counted_and_so_are_those_given_up(stub: StubModel) ->
     clients = [socket.create_connection(("127.0.0.1", stub.port)) for _ in range(3)]
     for client in clients:
         client.sendall(head.encode() + content)
-    wait_for(lambda: stub.active == 3)
+    wait_until(lambda: stub.active == 3)
     for client in clients:
         client.close()
-    wait_for(lambda: stub.active == 0)
+    wait_until(lambda: stub.active == 0)
     assert (stub.calls, stub.peak, stub.cancelled) == (3, 3, 3)
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    until = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.005)
 
 
 def test_unknown_faults_are_refused_by_name() -> None:
@@ -532,7 +526,7 @@ def test_memory_counts_children() -> None:
     parent = [sys.executable, "-c", f"import subprocess; subprocess.run({command!r})"]
     process = subprocess.Popen(parent, process_group=0)
     try:
-        wait_for(lambda: memory(process.pid) > 50)
+        wait_until(lambda: memory(process.pid) > 50)
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()

@@ -19,6 +19,7 @@ from bench.webstub import Behaviour, Found, WebStub
 from rspamd_llm.domain import EvidenceError, Page
 from rspamd_llm.evidence import ddgs_child, ddgs_engine
 from rspamd_llm.evidence.ddgs_engine import COMMAND, Ddgs, check_backends
+from tests.waiting import eventually
 
 LONG = 30.0
 DOMAIN = "acme-letting.example"
@@ -73,12 +74,6 @@ def run(work: Callable[[Ddgs], Awaitable[None]], *backends: str) -> None:
         assert engine.pid is None
 
     asyncio.run(whole())
-
-
-async def until(happened: Callable[[], bool]) -> None:
-    async with asyncio.timeout(LONG):
-        while not happened():  # noqa: ASYNC110 - it happens in another process
-            await asyncio.sleep(0.01)
 
 
 # --- Answers --------------------------------------------------------------------------------
@@ -234,7 +229,7 @@ def test_a_search_that_hangs_ends_the_process_and_the_next_one_starts_another(
         first = engine.pid
         web.set(Behaviour(fault="hang"))
         beside = asyncio.create_task(engine.search(DOMAIN, LONG))
-        await until(lambda: len(web.queries) == 2)
+        await eventually(lambda: len(web.queries) == 2)
         with pytest.raises(EvidenceError):
             await engine.search("hangs.example", 0.2)
         with pytest.raises(EvidenceError, match="process of ddgs ended"):
@@ -270,7 +265,7 @@ def test_a_process_that_is_killed_fails_what_it_did_and_is_replaced(web: WebStub
     async def work(engine: Ddgs) -> None:
         web.set(Behaviour(fault="hang"))
         several = [asyncio.create_task(engine.search(DOMAIN, LONG)) for _ in range(3)]
-        await until(lambda: len(web.queries) == 3)
+        await eventually(lambda: len(web.queries) == 3)
         assert engine.pid is not None
         os.kill(engine.pid, signal.SIGKILL)
         for outcome in await asyncio.gather(*several, return_exceptions=True):
@@ -288,7 +283,7 @@ def test_it_ends_when_nobody_searches_and_comes_back(
 
     async def work(engine: Ddgs) -> None:
         assert await engine.search("slow.example", LONG) == (PAGE,)  # longer than IDLE
-        await until(lambda: engine.pid is None)
+        await eventually(lambda: engine.pid is None)
         assert await engine.search(DOMAIN, LONG) == (PAGE,)
 
     run(work)
@@ -302,7 +297,7 @@ def test_closing_fails_what_is_under_way_and_what_waits(
 
     async def work(engine: Ddgs) -> None:
         several = [asyncio.create_task(engine.search(DOMAIN, LONG)) for _ in range(2)]
-        await until(lambda: len(web.queries) == 1)
+        await eventually(lambda: len(web.queries) == 1)
         await engine.close()
         for outcome in await asyncio.gather(*several, return_exceptions=True):
             assert isinstance(outcome, EvidenceError)
@@ -501,7 +496,7 @@ def test_a_start_outlives_a_search_in_a_hurry(
     async def work(engine: Ddgs) -> None:
         with pytest.raises(EvidenceError, match="in time"):
             await engine.search(DOMAIN, 0.001)
-        await until(lambda: engine.pid is not None)
+        await eventually(lambda: engine.pid is not None)
         pid = engine.pid
         assert await engine.search(DOMAIN, LONG) == (PAGE,)
         assert engine.pid == pid

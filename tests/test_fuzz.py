@@ -20,7 +20,8 @@ from bench.milterclient import Answer, Envelope, Mail, MilterClient, Peer
 from bench.stubanswers import Behaviour
 from bench.stubmodel import StubModel
 from tests.chain.daemon import PrivateDaemon
-from tests.test_serve import BOB, FORGED, asked, eventually, fields, run, settings
+from tests.test_serve import BOB, FORGED, asked, fields, run, settings
+from tests.waiting import eventually
 
 STOP_SECONDS = 10.0
 """Seconds for a stop with nothing under way: a message miscounted costs 15, whatever the load."""

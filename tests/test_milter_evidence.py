@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,6 +19,7 @@ from bench.standins import Domain, Found, StandIns, signed
 from bench.stubanswers import Behaviour
 from bench.stubmodel import StubModel
 from tests.chain.daemon import PrivateDaemon
+from tests.waiting import eventually
 
 JSON_LOG = {"level": "debug", "format": "json"}
 PATIENCE = 4.0
@@ -207,13 +208,6 @@ def outside(world: StandIns, domain: str) -> list[str]:
 def names(world: StandIns, domain: str) -> list[str]:
     """The DNS names below a domain that were asked for, as often as they were."""
     return [name for name, _ in list(world.zone.asked) if name.endswith(domain)]
-
-
-async def eventually(holds: Callable[[], bool]) -> None:
-    """Waits until something holds; fails where it never does."""
-    async with asyncio.timeout(20):
-        while not holds():  # noqa: ASYNC110  it happens in another thread
-            await asyncio.sleep(0.01)
 
 
 async def header_of(

@@ -23,6 +23,7 @@ from rspamd_llm.domain import Envelope, Facts, Failure, Mail, Message, Reading, 
 from rspamd_llm.nursery import Nursery
 from rspamd_llm.readers import Readers
 from tests.chain.daemon import alive, processes_of
+from tests.waiting import eventually
 
 T = TypeVar("T")
 
@@ -56,12 +57,6 @@ async def working(lost: Callable[[], None] = lambda: None) -> AsyncIterator[Read
 def told(text: str) -> Reading:
     """What a reader says instead of a mail's reading."""
     return Reading(mail=Mail(text=text), facts=Facts())
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(LONG):
-        while not condition():  # noqa: ASYNC110  the condition is about other processes
-            await asyncio.sleep(0.01)
 
 
 @pytest.fixture
@@ -301,7 +296,7 @@ class TestFaults:
                     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
                         os.kill(pid, number)
                 os.kill(child, signal.SIGKILL)
-                await until(lambda: not processes_of(mother))
+                await eventually(lambda: not processes_of(mother))
                 with contextlib.suppress(ReadingError):
                     await made.read(message("two"))
                 return await made.read(message("three"))
@@ -318,7 +313,7 @@ class TestFaults:
                 await made.read(message())
                 (mother,) = set(processes_of(os.getpid())) - before
                 os.kill(mother, signal.SIGKILL)
-                await until(lambda: bool(calls))
+                await eventually(lambda: bool(calls))
                 return calls, made.lost, await made.read(message())
 
         calls, is_lost, found = run(read())
@@ -357,4 +352,4 @@ def test_nobody_is_left_when_the_core_is_killed(core: subprocess.Popen[str]) -> 
     left = [mother, *processes_of(mother)]
     assert len(left) == 2
     core.kill()
-    run(until(lambda: not any(map(alive, left))))
+    run(eventually(lambda: not any(map(alive, left))))

@@ -20,6 +20,7 @@ from rspamd_llm.domain import EvidenceError, Source
 from rspamd_llm.evidence.pace import Pace, RefusedError
 from rspamd_llm.evidence.remembered import Remembered
 from rspamd_llm.store import MemoryStore, SqliteStore, Store
+from tests.waiting import eventually
 
 LONG = 60.0
 """Seconds after which a test that hangs fails, and of look-ups that are to have time."""
@@ -137,11 +138,6 @@ async def settle() -> None:
     """Lets all go on that can."""
     for _ in range(20):
         await asyncio.sleep(0)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    while not condition():  # noqa: ASYNC110  run() bounds it
-        await asyncio.sleep(0.001)
 
 
 class TestMemory:
@@ -280,7 +276,7 @@ class TestOneAtATime:
             rig = Rig()
             rig.stand.gate.clear()
             waiting = [rig.start() for _ in range(10)]
-            await until(lambda: rig.stand.under_way == 1)
+            await eventually(lambda: rig.stand.under_way == 1)
             for each in waiting:
                 each.cancel()
             await asyncio.wait(waiting)
@@ -298,7 +294,7 @@ class TestOneAtATime:
             rig = Rig()
             rig.stand.gate.clear()
             first, *others, last = [rig.start() for _ in range(10)]
-            await until(lambda: rig.stand.under_way == 1)
+            await eventually(lambda: rig.stand.under_way == 1)
             for each in (first, *others):
                 each.cancel()
             await settle()
@@ -315,12 +311,12 @@ class TestOneAtATime:
             rig = Rig()
             rig.stand.gate.clear()
             gone = rig.start()
-            await until(lambda: rig.stand.under_way == 1)
+            await eventually(lambda: rig.stand.under_way == 1)
             gone.cancel()
             await asyncio.sleep(0)
             late = rig.start()
-            await until(lambda: len(rig.stand.asked) == 2)
-            await until(lambda: rig.stand.cancelled == [DOMAIN])
+            await eventually(lambda: len(rig.stand.asked) == 2)
+            await eventually(lambda: rig.stand.cancelled == [DOMAIN])
             await settle()
             later = rig.start()
             await settle()
@@ -363,7 +359,7 @@ class TestTime:
             rig = Rig(pace=Pace(per_second=1, burst=100, at_once=3))
             rig.stand.gate.clear()
             started = [rig.start(f"{number}.example") for number in range(20)]
-            await until(lambda: rig.stand.under_way == 3)
+            await eventually(lambda: rig.stand.under_way == 3)
             await settle()
             rig.stand.gate.set()
             await asyncio.gather(*started)
@@ -391,7 +387,7 @@ class TestTime:
             await rig.failure()
             rig.stand.gate.clear()
             first, second = rig.start("1.example"), rig.start("2.example")
-            await until(lambda: rig.stand.under_way == 1)
+            await eventually(lambda: rig.stand.under_way == 1)
             for each in (second, first):
                 each.cancel()
             await asyncio.wait([first, second])
@@ -566,7 +562,7 @@ class TestBreaker:
             rig.stand.gate.clear()
             rig.clock.now += breakers.PAUSE
             probe = rig.start()
-            await until(lambda: rig.stand.under_way == 1)
+            await eventually(lambda: rig.stand.under_way == 1)
             probe.cancel()
             await asyncio.wait([probe])
             await settle()
@@ -598,10 +594,10 @@ class TestBreaker:
             rig.stand.gate.clear()
             for number in range(2 * breakers.FAILURES):
                 task = rig.start()
-                await until(lambda: rig.stand.under_way == 1)
+                await eventually(lambda: rig.stand.under_way == 1)
                 task.cancel()
                 await asyncio.wait([task])
-                await until(lambda: rig.stand.under_way == 0)
+                await eventually(lambda: rig.stand.under_way == 0)
                 assert len(rig.stand.cancelled) == number + 1
             assert rig.remembered.state == "ok"
 
@@ -634,7 +630,7 @@ class TestBreaker:
             rig = Rig()
             rig.stand.gate.clear()
             started = [rig.start(f"bad{number}.example") for number in range(20)]
-            await until(lambda: rig.stand.under_way == 20)
+            await eventually(lambda: rig.stand.under_way == 20)
             rig.stand.gate.set()
             await asyncio.gather(*started, return_exceptions=True)
             assert rig.remembered.state == "open"

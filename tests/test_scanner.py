@@ -35,6 +35,7 @@ from rspamd_llm.domain import (
 )
 from rspamd_llm.gate import Gate
 from rspamd_llm.scanner import Profile, Scanner
+from tests.waiting import eventually
 
 T = TypeVar("T")
 
@@ -148,13 +149,6 @@ def scan(made: Scanner, of: Message | None = None, seconds: float = LONG) -> Sca
         return await made.scan(of or message(), Deadline.after(seconds))
 
     return run(once())
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Waits for what another task is about to do."""
-    async with asyncio.timeout(LONG):
-        while not condition():  # noqa: ASYNC110  the condition is about another's state
-            await asyncio.sleep(0.005)
 
 
 class TestOutcomes:
@@ -280,7 +274,7 @@ class TestAdmission:
             first = [
                 asyncio.create_task(made.scan(message(), Deadline.after(LONG))) for _ in range(2)
             ]
-            await until(lambda: len(asker.prompts) == 2)
+            await eventually(lambda: len(asker.prompts) == 2)
             turned_away = await made.scan(message(), Deadline.after(LONG))
             skipped = await made.scan(message(authenticated=True), Deadline.after(LONG))
             for task in first:
@@ -311,7 +305,7 @@ class TestStopping:
             asker = Slow()
             made = scanner(asker)
             early = asyncio.create_task(made.scan(message(), Deadline.after(LONG)))
-            await until(lambda: bool(asker.prompts))
+            await eventually(lambda: bool(asker.prompts))
             made.begin_stop()
             late = await made.scan(message(), Deadline.after(LONG))
             skipped = await made.scan(message(authenticated=True), Deadline.after(LONG))
@@ -330,7 +324,7 @@ class TestStopping:
             tasks = [
                 asyncio.create_task(made.scan(message(), Deadline.after(LONG))) for _ in range(3)
             ]
-            await until(lambda: len(asker.prompts) == 3)
+            await eventually(lambda: len(asker.prompts) == 3)
             made.begin_stop()
             made.abandon()
             return await asyncio.gather(*tasks), asker.cancelled
@@ -349,7 +343,7 @@ class TestCancellation:
             asker = FakeAsker(waits=True)
             made = scanner(asker)
             task = asyncio.create_task(made.scan(message(), Deadline.after(LONG)))
-            await until(lambda: bool(asker.prompts))
+            await eventually(lambda: bool(asker.prompts))
             if stopping:
                 made.begin_stop()
             task.cancel()

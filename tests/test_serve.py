@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from bench.milterclient import Answer, Envelope, Mail, MilterClient, Offer, Peer
 from bench.stubanswers import Behaviour, verdict
 from bench.stubmodel import StubModel
 from tests.chain.daemon import PrivateDaemon, alive, processes_of
+from tests.waiting import eventually
 
 MAIL = Mail.parse(
     b"From: Alice <alice@example.net>\r\nTo: bob@example.org\r\nSubject: secret subject\r\n"
@@ -51,13 +52,6 @@ async def sent(
     async with MilterClient.connect(daemon.address, **options) as client:
         answer = await client.send(mail, about or envelope())
         return answer, client.applied(mail, answer)
-
-
-async def eventually(holds: Callable[[], bool]) -> None:
-    """Waits until something holds; fails where it never does."""
-    async with asyncio.timeout(20):
-        while not holds():  # noqa: ASYNC110  it happens in another process
-            await asyncio.sleep(0.01)
 
 
 async def asked(stub: StubModel) -> None:

@@ -21,6 +21,7 @@ import pytest
 
 from rspamd_llm import store as stores
 from rspamd_llm.store import MemoryStore, SqliteStore, Store, open_store
+from tests.waiting import wait_until
 
 ROOT = Path(__file__).parent.parent
 SECONDS = 60.0
@@ -306,13 +307,6 @@ def count(path: Path) -> int:
             return int(db.execute("SELECT count(*) FROM entries").fetchone()[0])
     except sqlite3.OperationalError:
         return 0
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    give_up = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < give_up
-        time.sleep(0.01)
 
 
 @pytest.mark.usefixtures("patient")
