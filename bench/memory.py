@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from pathlib import Path
 
@@ -32,18 +33,27 @@ def run(*, stand_in: bool = False) -> list[Measure]:
 
 
 def memory(pid: int) -> float:
-    """MB of a process and its children, each page that several share counted once (Pss)."""
-    return sum(
-        _kilobytes(Path(f"/proc/{one}/smaps_rollup"), "Pss") / 1000 * 1.024
-        for one in (pid, *_descendants(pid))
-    )
+    """MB of a process and its children, each page that several share counted once (Pss).
+
+    Raises OSError or ValueError when it has ended; a child that ends meanwhile counts for nothing.
+    """
+    whole = _megabytes(pid)
+    for child in _descendants(pid):
+        with contextlib.suppress(OSError, ValueError):
+            whole += _megabytes(child)
+    return whole
+
+
+def _megabytes(pid: int) -> float:
+    return _kilobytes(Path(f"/proc/{pid}/smaps_rollup"), "Pss") / 1000 * 1.024
 
 
 def _descendants(pid: int) -> list[int]:
     found: list[int] = []
-    for thread in Path(f"/proc/{pid}/task").iterdir():
-        for child in (thread / "children").read_text().split():
-            found += [int(child), *_descendants(int(child))]
+    with contextlib.suppress(OSError):  # threads and processes end while one looks
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            for child in (thread / "children").read_text().split():
+                found += [int(child), *_descendants(int(child))]
     return found
 
 

@@ -19,10 +19,10 @@ from dataclasses import dataclass
 
 from bench.daemon import Daemon, daemon, model_server
 from bench.mails import WORDS, make
+from bench.memory import memory
 from bench.milterclient import Closed, Envelope, Mail, MilterClient
 from bench.report import Measure
 from bench.soakload import status_of
-from bench.usage import memory_of
 from rspamd_llm.milter import BYTES_HELD
 
 AT_ONCE = 200
@@ -168,13 +168,13 @@ async def _send(
 @contextlib.contextmanager
 def watching(pid: int) -> Iterator[list[float]]:
     """MB of the daemon, looked at all the time; in a thread, as the client is busy."""
-    seen = [memory_of(pid)]
+    seen = [memory(pid)]
     ended = threading.Event()
 
     def watch() -> None:
         while not ended.wait(SAMPLE_SECONDS):
             with contextlib.suppress(OSError, ValueError):  # it has ended, which the mails tell
-                seen.append(memory_of(pid))
+                seen.append(memory(pid))
 
     thread = threading.Thread(target=watch)
     thread.start()

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import memory
-
-TRIES, PAUSE = 10, 0.01
-"""A child that ends while it is looked at spoils a look, and then the next is good."""
+from bench.memory import memory
 
 
 @dataclass(frozen=True)
@@ -26,13 +21,4 @@ class Usage:
         """Raises OSError or ValueError when it has ended."""
         folder = Path(f"/proc/{pid}")
         threads, descriptors = (len([*(folder / name).iterdir()]) for name in ("task", "fd"))
-        return cls(memory_of(pid), threads, descriptors)
-
-
-def memory_of(pid: int) -> float:
-    """As bench.memory has it.  Raises OSError or ValueError when the daemon has ended."""
-    for _ in range(TRIES):
-        with contextlib.suppress(OSError, ValueError):
-            return memory.memory(pid)
-        time.sleep(PAUSE)
-    return memory.memory(pid)
+        return cls(memory(pid), threads, descriptors)

@@ -177,6 +177,11 @@ def _codecs(label: str) -> tuple[str, ...]:
     return _WIDER.get(codec, (codec,) if codec else ())
 
 
+def utf8(text: str) -> str:
+    """A text that was decoded with surrogateescape, with U+FFFD for bytes that are no UTF-8."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
 def _strict(payload: bytes, codec: str) -> str | None:
     """The text of bytes that are entirely in a character set, else nothing."""
     try:

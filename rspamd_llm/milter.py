@@ -22,6 +22,7 @@ from typing import Any
 import Milter
 
 from rspamd_llm import headers
+from rspamd_llm.charsets import utf8
 from rspamd_llm.domain import (
     Deadline,
     Envelope,
@@ -201,14 +202,14 @@ class Session(Milter.Base):
     @Milter.noreply
     def connect(self, hostname: str, _family: int, hostaddr: Any) -> int:
         """Keeps the client's name and address; a unix client has none."""
-        self._client_name = hostname
+        self._client_name = utf8(hostname)
         self._client_address = str(hostaddr[0]) if isinstance(hostaddr, tuple) else ""
         return int(Milter.CONTINUE)
 
     @Milter.noreply
     def hello(self, hostname: str) -> int:
         """Keeps the HELO name."""
-        self._helo = hostname
+        self._helo = utf8(hostname)
         return int(Milter.CONTINUE)
 
     @Milter.noreply
@@ -217,7 +218,7 @@ class Session(Milter.Base):
         self._forget()
         self._service.traffic.enter()
         self._message = _Gathered(
-            sender=sender,
+            sender=utf8(sender),
             queue_id=macro(self, "i"),
             authenticated=bool(macro(self, "{auth_authen}") or macro(self, "{auth_type}")),
             declared=max((int(m[1]) for p in params if (m := _SIZE.fullmatch(p))), default=0),
@@ -230,7 +231,7 @@ class Session(Milter.Base):
         if self._message is not None:
             self._message.recipient_count += 1
             if len(self._message.recipients) < RECIPIENTS_KEPT:
-                self._message.recipients.append(recipient)
+                self._message.recipients.append(utf8(recipient))
         return int(Milter.CONTINUE)
 
     @Milter.noreply

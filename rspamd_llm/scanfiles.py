@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rspamd_llm import assembly, log
+from rspamd_llm.charsets import utf8
 from rspamd_llm.config import Config, warnings
 from rspamd_llm.domain import (
     Deadline,
@@ -144,9 +145,9 @@ async def _row(works: assembly.Works, config: Config, file: str, sender: Sender)
     message = Message(
         envelope=Envelope(
             client_address=sender.ip,
-            helo=sender.helo,
-            sender=sender.address,
-            recipients=sender.recipients,
+            helo=utf8(sender.helo),
+            sender=utf8(sender.address),
+            recipients=tuple(map(utf8, sender.recipients)),
             recipient_count=len(sender.recipients),
         ),
         data=_kept(data, config.milter.max_body),

@@ -90,7 +90,7 @@ class _Bounded(Compat32):
     def header_fetch_parse(self, name: str, value: str) -> str:
         # Raw bytes as UTF-8, and no blanks around: the stdlib does not know `base64 `.
         _ = name
-        return value.encode("utf-8", "surrogateescape").decode("utf-8", "replace").strip()
+        return charsets.utf8(value).strip()
 
 
 @dataclass(slots=True)

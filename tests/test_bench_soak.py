@@ -15,12 +15,13 @@ import pytest
 
 from bench import soak, soakbig, svgplot
 from bench import soakmails as mails
+from bench.memory import memory
 from bench.milterclient import Answer, Edit
 from bench.soak import Run, Sample
 from bench.soakbig import CASES, Wave
 from bench.soakload import SHARES, Load, Manner, manner, status_of
 from bench.soakmails import Mails
-from bench.usage import Usage, memory_of
+from bench.usage import Usage
 
 SOME = Mails()
 
@@ -129,7 +130,7 @@ def test_usage_counts_the_process_and_misses_no_end_of_it() -> None:
         process.kill()
         process.wait()
         with pytest.raises((OSError, ValueError)):
-            memory_of(process.pid)
+            memory(process.pid)
 
 
 # --- the verdict ---

@@ -9,7 +9,10 @@ from enum import StrEnum
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Envelope:
-    """What SMTP said of a message, as the MTA told us.  Empty strings are unknown values."""
+    """What SMTP said of a message, as the MTA told us, with U+FFFD for bytes that are no UTF-8.
+
+    Empty strings are unknown values.
+    """
 
     queue_id: str = ""
     client_address: str = ""
