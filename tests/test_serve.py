@@ -24,7 +24,7 @@ from bench import milterwire as wire
 from bench.milterclient import Answer, Envelope, Mail, MilterClient, Offer, Peer
 from bench.stubanswers import Behaviour, verdict
 from bench.stubmodel import StubModel
-from tests.chain.daemon import PrivateDaemon, alive, processes_of
+from tests.chain.daemon import PrivateDaemon, alive, nursery_of
 from tests.waiting import eventually
 
 MAIL = Mail.parse(
@@ -441,7 +441,7 @@ class TestLife:
         async def killed(daemon: PrivateDaemon) -> Mail:
             sending = asyncio.create_task(sent(daemon))
             await asked(stub)
-            (mother,) = processes_of(daemon.pid)
+            mother = nursery_of(daemon.pid)
             os.kill(mother, signal.SIGKILL)
             return (await sending)[1]
 

@@ -182,6 +182,25 @@ def processes_of(parent: int) -> list[int]:
     return [int(pid) for pid in found]
 
 
+def engine_of(daemon: int) -> int:
+    """The process ID of a daemon's embedded engine."""
+    (found,) = (pid for pid in processes_of(daemon) if b"engine_child" in _command(pid))
+    return found
+
+
+def nursery_of(daemon: int) -> int:
+    """The process ID of what a daemon's readers come from: a copy of itself."""
+    (found,) = (pid for pid in processes_of(daemon) if _command(pid) == _command(daemon))
+    return found
+
+
+def _command(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
 def alive(pid: int) -> bool:
     """Whether a process exists and is no zombie."""
     try:

@@ -19,7 +19,7 @@ import pytest
 
 from bench.stubanswers import Behaviour, verdict
 from bench.stubmodel import StubModel
-from tests.chain.daemon import EMBEDDED, ROOT, PrivateDaemon, alive, processes_of
+from tests.chain.daemon import EMBEDDED, ROOT, PrivateDaemon, alive, engine_of
 from tests.chain.dns import NxDomainServer
 from tests.chain.postfix import PrivatePostfix
 from tests.chain.rspamd import PrivateRspamd
@@ -151,7 +151,7 @@ class TestEngine:
     """llm.cpp's process belongs to the daemon."""
 
     def test_it_refuses_strangers(self, daemon: PrivateDaemon) -> None:
-        (child,) = processes_of(daemon.pid)
+        child = engine_of(daemon.pid)
         ports = listening_ports(child)
         assert ports
         for port in ports:
@@ -162,7 +162,7 @@ class TestEngine:
                 assert connection.getresponse().status == 401
 
     def test_its_key_stands_in_no_argument_and_no_environment(self, daemon: PrivateDaemon) -> None:
-        (child,) = processes_of(daemon.pid)
+        child = engine_of(daemon.pid)
         for name in ("cmdline", "environ"):
             content = Path(f"/proc/{child}/{name}").read_bytes()
             inherited = " ".join(os.environ.values()).encode()
@@ -171,16 +171,16 @@ class TestEngine:
 
     def test_it_is_started_again_when_it_dies(self, chain: PrivatePostfix) -> None:
         with PrivateDaemon({"llm": EMBEDDED}) as own:
-            (child,) = processes_of(own.pid)
+            child = engine_of(own.pid)
             os.kill(child, signal.SIGKILL)
             assert eventually(lambda: own.log().count("embedded engine serves") == 2)
-            (again,) = processes_of(own.pid)
+            again = engine_of(own.pid)
             assert again != child
 
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
     def test_it_ends_with_the_daemon_however_that_ends(self, number: signal.Signals) -> None:
         with PrivateDaemon({"llm": EMBEDDED}) as own:
-            (child,) = processes_of(own.pid)
+            child = engine_of(own.pid)
             own.stop(number)
             assert eventually(lambda: not alive(child))
 
