@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rspamd_llm import compact, fence, lookups, reading
+from rspamd_llm import compact, fence, lookups
 from rspamd_llm import engine as engines
 from rspamd_llm import prompt as prompts
 from rspamd_llm.config import Config
@@ -58,7 +58,6 @@ class Works:
 
 def plan(config: Config) -> Plan:
     """What the configuration asks for.  Raises ConfigError with every fault found."""
-    reading.prepare()
     faults: list[str] = []
     embedded = config.llm.engine == "embedded"
     order = None

@@ -3,9 +3,10 @@
 What may not live here: how mail is read (reading.py), and which process reads which (readers.py).
 
 The nursery is a copy of the daemon from before its first thread, for a process with threads cannot
-be copied safely.  It forks a reader each time it is asked to.  A reader has one connection, to the
-core, and no other descriptor can be had: neither files nor network.  The kernel bounds its memory,
-and its CPU time for each mail.  What it says is data, which is checked as it is decoded.
+be copied safely, and from before it read any secret.  It forks a reader each time it is asked to.  A
+reader has one connection, to the core, and no other descriptor can be had: neither files nor
+network.  The kernel bounds its memory, and its CPU time for each mail.  What it says is data, which
+is checked as it is decoded.
 """
 
 from __future__ import annotations
@@ -46,9 +47,13 @@ HEAD = _HEAD.size
 
 
 class Nursery:
-    """Where readers come from.  To be made before the first thread starts."""
+    """Where readers come from.
+
+    To be made before the first thread starts, and before a secret is read: a copy would have it.
+    """
 
     def __init__(self) -> None:
+        reading.prepare()
         # What is there now stays as it is: neither side's collector shall touch, and thereby copy,
         # the pages that they share.
         gc.collect()
@@ -113,7 +118,6 @@ def _tend(line: socket.socket) -> NoReturn:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # we end when the core does
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel buries the readers
-    reading.prepare()
     _import_charsets()
     gc.freeze()
     while True:

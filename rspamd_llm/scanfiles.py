@@ -95,14 +95,21 @@ def scan(
     log.set_up(level="warning", form="text")
     for warning in warnings(config):
         print(f"rspamd-llm: warning: {warning}", file=sys.stderr)
+    nursery = Nursery()
     plan = assembly.plan(config)
-    return asyncio.run(_scan(plan, files, sender, as_json=as_json, explain=explain))
+    return asyncio.run(_scan(plan, nursery, files, sender, as_json=as_json, explain=explain))
 
 
 async def _scan(
-    plan: assembly.Plan, files: tuple[str, ...], sender: Sender, *, as_json: bool, explain: bool
+    plan: assembly.Plan,
+    nursery: Nursery,
+    files: tuple[str, ...],
+    sender: Sender,
+    *,
+    as_json: bool,
+    explain: bool,
 ) -> int:
-    works = await assembly.start(plan, Nursery(), durable=False)
+    works = await assembly.start(plan, nursery, durable=False)
     console = Console()
     rows: list[Row] = []
     try:

@@ -44,12 +44,12 @@ def serve(config: Config) -> int:
     block_signals()
     log.set_up(level=config.log.level, form=config.log.format)
     address = libmilter.Address.parse(config.milter.socket)
+    nursery = Nursery()
     plan = assembly.plan(config)
     key = keys.load(Path(config.trust.key_file))[0]
     for warning in warnings(config):
         _log.warning("%s", warning)
 
-    nursery = Nursery()
     core = Core()
     stop = Stop()
     stop.take_signals()

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import dataclasses
 import importlib
 import inspect
@@ -35,7 +36,7 @@ from rspamd_llm import config as configs
 from rspamd_llm import engine as engines
 from rspamd_llm.domain import ConfigError, Key
 from rspamd_llm.servers import Endpoint
-from tests.chain.daemon import EMBEDDED, ROOT, PrivateDaemon, processes_of
+from tests.chain.daemon import EMBEDDED, ROOT, PrivateDaemon, nursery_of, processes_of
 from tests.chain.ports import free_port
 from tests.test_serve import envelope, run, sent
 from tests.test_trust import NOWHERE, family
@@ -207,6 +208,18 @@ class TestWhileItServes:
                 for name in ("cmdline", "environ", "comm"):
                     held.assert_unsaid(Path(f"/proc/{pid}/{name}").read_bytes(), name)
 
+    def test_those_who_read_mail_have_never_known_them(self, held: Held) -> None:
+        with PrivateDaemon(held.sections) as daemon:
+            run(sent(daemon, MAIL))
+            mother = nursery_of(daemon.pid)
+            readers = processes_of(mother)
+            assert readers
+            for pid in (mother, *readers):
+                held.assert_unsaid(memory_of(pid), "a reader's memory")
+            known = memory_of(daemon.pid)
+            assert held.model.encode() in known
+            assert bytes.fromhex(held.verdict) in known
+
     def test_nor_of_the_processes_beside_it(self, held: Held) -> None:
         own = {"llm": EMBEDDED, "trust": held.sections["trust"], "log": {"level": "debug"}}
         with PrivateDaemon({**own, "search": {"provider": "ddgs"}}, environment=NOWHERE) as daemon:
@@ -219,6 +232,20 @@ class TestWhileItServes:
                     held.assert_unsaid(content, name)
                     assert_no_key(content, name)
             assert_no_key(daemon.log().encode(), "the log")
+
+
+def memory_of(pid: int) -> bytes:
+    """All that a process has in memory and could have written there."""
+    found = []
+    with Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory:
+        for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+            place, rights, *_ = line.split()
+            start, end = (int(number, 16) for number in place.split("-"))
+            if rights.startswith("rw"):
+                with contextlib.suppress(OSError):  # the kernel's own pages
+                    memory.seek(start)
+                    found.append(memory.read(end - start))
+    return b"".join(found)
 
 
 def assert_no_key(content: bytes, where: str) -> None:
