@@ -3,8 +3,8 @@
 What may not live here: how mail is read (reading.py), and which process reads which (readers.py).
 
 The nursery is a copy of the daemon from before its first thread, for a process with threads cannot
-be copied safely, and from before it read any secret.  It forks a reader each time it is asked to.  A
-reader has one connection, to the core, and no other descriptor can be had: neither files nor
+be copied safely, and from before it read any secret.  It forks a reader each time it is asked to.
+A reader has one connection, to the core, and no other descriptor can be had: neither files nor
 network.  The kernel bounds its memory, and its CPU time for each mail.  What it says is data, which
 is checked as it is decoded.
 """
