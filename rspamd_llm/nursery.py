@@ -135,7 +135,7 @@ def _tend(line: socket.socket) -> NoReturn:
 def _serve(line: socket.socket) -> NoReturn:
     """A reader's life."""
     line = _alone_with(line)
-    _confine(line.fileno() + 1)
+    _confine()
     while head := line.recv(HEAD, socket.MSG_WAITALL):
         body = line.recv(length(head), socket.MSG_WAITALL)
         # Its signal has no handler: it ends the process, in the midst of C code as well.
@@ -161,13 +161,13 @@ def _alone_with(line: socket.socket) -> socket.socket:
     return socket.socket(fileno=3)
 
 
-def _confine(descriptors: int) -> None:
+def _confine() -> None:
     """Gives up what reading does not need."""
     held = Path("/proc/self/status").read_text(encoding="ascii").partition("VmData:")[2].split()[0]
     memory = 1024 * int(held) + MEMORY
     for limit, most in (
         (resource.RLIMIT_DATA, memory),
-        (resource.RLIMIT_NOFILE, descriptors),
+        (resource.RLIMIT_NOFILE, 0),  # what is open stays open
         (resource.RLIMIT_NPROC, 0),
         (resource.RLIMIT_FSIZE, 0),
         (resource.RLIMIT_CORE, 0),  # a core would hold the mail

@@ -52,8 +52,12 @@ def postfix_installed() -> None:
 
 @pytest.fixture(scope="session")
 def rspamd(rspamd_installed: None, dns: NxDomainServer) -> Iterator[PrivateRspamd]:
-    """Rspamd with our plugin, which knows KEY and no other key."""
-    with PrivateRspamd(dns.port, keys=[KEY.hex()]) as instance:
+    """Rspamd with our plugin, which knows KEY and no other key.
+
+    Odd mail that a newer Rspamd would reject is delivered too, so that its symbols can be read.
+    """
+    files = {"local.d/actions.conf": "reject = 100;"}
+    with PrivateRspamd(dns.port, keys=[KEY.hex()], files=files) as instance:
         yield instance
 
 
