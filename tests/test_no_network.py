@@ -153,8 +153,9 @@ def scanned(folder: Path, **sections: dict[str, Any]) -> dict[str, Any]:
 
 def test_with_all_lookups_off_nothing_but_the_model_server_is_reached(tmp_path: Path) -> None:
     told = scanned(tmp_path)
-    # One to ask, and one more where the server is asked how it counts.
-    assert len(MAILS) <= told["connections"] <= 2 * len(MAILS)
+    # One to ask, which may serve the next mail too, and one more where the server is asked how it
+    # counts.
+    assert 1 <= told["connections"] <= 2 * len(MAILS)
     none = dict.fromkeys((name for names in COUNTERS.values() for name in names), 0)
     assert told["tried"] == none | {"TcpActiveOpens": told["connections"]}
     assert told["errors"] == ""
