@@ -71,12 +71,7 @@ def main() -> int:
     for name in names:
         print(f"{name} ...", file=sys.stderr, flush=True)
         measures += BENCHMARKS[name](stand_in=args.stand_in)
-    if args.json:
-        print(report.as_json(measures))
-    else:
-        print("; ".join(f"{key} {value}" for key, value in report.machine().items()))
-        print(report.table(measures))
-    return int(any(measure.met is False for measure in measures))
+    return report.told(measures, as_json=args.json)
 
 
 if __name__ == "__main__":

@@ -311,9 +311,4 @@ def main(arguments: Sequence[str]) -> int:
     args = parser.parse_args(arguments)
     print("evidence ...", file=sys.stderr, flush=True)
     found = run()
-    if args.json:
-        print(report.as_json(found))
-    else:
-        print("; ".join(f"{key} {value}" for key, value in report.machine().items()))
-        print(report.table(found))
-    return int(any(measure.met is False for measure in found))
+    return report.told(found, as_json=args.json)

@@ -80,7 +80,7 @@ def main(arguments: Sequence[str]) -> int:
         return 1
     began = time.monotonic()
     told = run(args.names or [*ROWS], short=args.short)
-    print("; ".join(f"{key} {value}" for key, value in report.machine().items()))
+    print(report.headline())
     form = "short" if args.short else "long"
     print(f"{time.strftime('%Y-%m-%d')}, {form} form, {time.monotonic() - began:.0f} s\n")
     print(table(told))

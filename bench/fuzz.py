@@ -29,8 +29,8 @@ from pathlib import Path
 from bench import milterwire as wire
 from bench.daemon import CONFIGURATION, free_port, model_server, started
 from bench.fuzzcases import KINDS, Case, make
-from bench.memory import memory
 from bench.milterclient import Closed, Envelope, Mail, MilterClient
+from bench.usage import Usage
 
 AT_ONCE = 16
 """Connections at a time: more than libmilter keeps workers for."""
@@ -77,28 +77,14 @@ class Target:
     key: bytes
 
 
-@dataclass(frozen=True)
-class Usage:
-    """What a process has of the machine; memory in MB."""
-
-    memory: float
-    threads: int
-    descriptors: int
-
-    @classmethod
-    def of(cls, pid: int) -> Usage:
-        folder = Path(f"/proc/{pid}")
-        threads, descriptors = (len([*(folder / name).iterdir()]) for name in ("task", "fd"))
-        return cls(memory(pid), threads, descriptors)
-
-    def excess(self, before: Usage) -> str:
-        """What is more than it was, and more than it may be; empty if nothing."""
-        grown = (
-            ("MB", self.memory, before.memory, MORE_MEMORY),
-            ("threads", self.threads, before.threads, MORE_THREADS),
-            ("descriptors", self.descriptors, before.descriptors, MORE_DESCRIPTORS),
-        )
-        return ", ".join(f"{b:.0f} -> {a:.0f} {n}" for n, a, b, most in grown if a > b + most)
+def excess(now: Usage, before: Usage) -> str:
+    """What is more than it was, and more than it may be; empty if nothing."""
+    grown = (
+        ("MB", now.memory, before.memory, MORE_MEMORY),
+        ("threads", now.threads, before.threads, MORE_THREADS),
+        ("descriptors", now.descriptors, before.descriptors, MORE_DESCRIPTORS),
+    )
+    return ", ".join(f"{b:.0f} -> {a:.0f} {n}" for n, a, b, most in grown if a > b + most)
 
 
 async def attack(target: Target, cases: Iterable[Case]) -> list[str]:
@@ -224,9 +210,9 @@ async def settled(pid: int, before: Usage) -> Usage:
     Idle connections and threads take a moment to end.
     """
     until = time.monotonic() + PATIENCE
-    while excess := (now := Usage.of(pid)).excess(before):
+    while more := excess(now := Usage.of(pid), before):
         if time.monotonic() > until:
-            raise Complaint(f"it has grown: {excess}")
+            raise Complaint(f"it has grown: {more}")
         await asyncio.sleep(0.1)
     return now
 

@@ -283,7 +283,7 @@ def _text(results: Sequence[Case], found: Sequence[Measure]) -> str:
     return "\n\n".join(
         part
         for part in (
-            "; ".join(f"{key} {value}" for key, value in report.machine().items()),
+            report.headline(),
             breakdown(results, "place", "payload"),
             breakdown(results, "payload", "place"),
             "\n".join(shown),
@@ -316,7 +316,7 @@ def main(arguments: Sequence[str]) -> int:
         return 1
     found = measures(results, asked=ask)
     if args.json:
-        document = json.loads(report.as_json(found))
+        document = json.loads(report.to_json(found))
         document["engine"] = f"{config.llm.engine}: {config.llm.model}" if ask else None
         document["cases"] = [asdict(case) | {"fell": case.fell} for case in results]
         print(json.dumps(document, ensure_ascii=False, indent=2))

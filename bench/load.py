@@ -69,9 +69,4 @@ def main(arguments: Sequence[str]) -> int:
         parser.error(f"no such folder: {args.mails}")
     setting = Setting(unix=args.unix, short=args.short, folder=args.mails)
     measures = run(list(dict.fromkeys(args.parts)) or [*PARTS], setting)
-    if args.json:
-        print(report.as_json(measures))
-    else:
-        print("; ".join(f"{key} {value}" for key, value in report.machine().items()))
-        print(report.table(measures))
-    return int(any(measure.met is False for measure in measures))
+    return report.told(measures, as_json=args.json)

@@ -94,6 +94,6 @@ def main(arguments: Sequence[str]) -> int:
         return 1
     print("profile ...", file=sys.stderr, flush=True)
     load, found = run()
-    print("; ".join(f"{key} {value}" for key, value in report.machine().items()))
+    print(report.headline())
     print(report.table([*load, *(Measure(name, share, "%") for name, share in found.items())]))
     return 0

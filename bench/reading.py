@@ -185,11 +185,11 @@ def main(arguments: Sequence[str]) -> int:
         parser.error("the folders hold no files")
     found = measures(costs, told)
     if args.json:
-        document = json.loads(report.as_json(found))
+        document = json.loads(report.to_json(found))
         document["mails"] = [asdict(one) for one in costs]
         print(json.dumps(document, ensure_ascii=False, indent=2))
         return int(any(measure.met is False for measure in found))
-    print("; ".join(f"{key} {value}" for key, value in report.machine().items()))
+    print(report.headline())
     print(f"\n{breakdown(costs)}\n")
     for one in [one for one in costs if one.error][:20]:
         print(f"RAISED {one.error}: {one.folder}, {one.file}")

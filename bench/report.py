@@ -54,6 +54,17 @@ def machine() -> dict[str, str]:
     }
 
 
+def headline() -> str:
+    """The machine in a line."""
+    return "; ".join(f"{key} {value}" for key, value in machine().items())
+
+
+def told(measures: Sequence[Measure], *, as_json: bool = False) -> int:
+    """Prints the measures as a table or as JSON, with the machine; 1 if a requirement is missed."""
+    print(to_json(measures) if as_json else f"{headline()}\n{table(measures)}")
+    return int(any(measure.met is False for measure in measures))
+
+
 def table(measures: Sequence[Measure]) -> str:
     rows = [("", "measured", "required", "")]
     words = {True: "pass", False: "FAIL", None: ""}
@@ -68,7 +79,7 @@ def table(measures: Sequence[Measure]) -> str:
     return "\n".join(lines)
 
 
-def as_json(measures: Sequence[Measure]) -> str:
+def to_json(measures: Sequence[Measure]) -> str:
     found = [asdict(measure) | {"met": measure.met} for measure in measures]
     return json.dumps({"machine": machine(), "measures": found}, indent=2)
 

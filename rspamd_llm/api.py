@@ -9,7 +9,8 @@ Mail goes to the configured server and nowhere else: no proxy from the environme
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+import contextlib
+from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
 
 import aiohttp
@@ -86,17 +87,14 @@ class Api:
         try:
             # Not `chat.completions.create`: its typed form of what is sent and what comes back
             # costs as much again (1 ms) as the call itself, and checks neither.
-            answer = await self._at(endpoint).post(
-                "/chat/completions",
-                cast_to=httpx2.Response,
-                body=body,
-                options={"timeout": timeout},
-            )
+            with _translated_errors():
+                answer = await self._at(endpoint).post(
+                    "/chat/completions",
+                    cast_to=httpx2.Response,
+                    body=body,
+                    options={"timeout": timeout},
+                )
             document: object = answer.json()
-        except openai.APIError as error:
-            raise _translated(error) from error
-        except aiohttp.ClientError as error:
-            raise _unanswered(error) from error
         except (ValueError, RecursionError) as error:
             # A body that is no JSON, although its type says so, or is nested beyond reason.
             raise ModelError(Failure.MODEL_INVALID, "the answer is no JSON") from error
@@ -133,14 +131,11 @@ class Api:
         """The names of the models that a server offers.  Raises ModelError."""
         try:
             async with asyncio.timeout(deadline.left()):
-                page = await self._at(endpoint).models.list()
+                with _translated_errors():
+                    page = await self._at(endpoint).models.list()
                 return tuple(str(entry.id) for entry in page.data)
         except TimeoutError:
             raise ModelError(Failure.TIMEOUT, "the server did not answer in time") from None
-        except openai.APIError as error:
-            raise _translated(error) from error
-        except aiohttp.ClientError as error:
-            raise _unanswered(error) from error
         except (ValueError, TypeError, AttributeError) as error:
             raise ModelError(Failure.MODEL_INVALID, "the answer lists no models") from error
 
@@ -190,6 +185,16 @@ async def _bound(response: httpx2.Response) -> None:
         raise _TooLongError
     if isinstance(response.stream, httpx2.AsyncByteStream):
         response.stream = _BoundedStream(response.stream)
+
+
+@contextlib.contextmanager
+def _translated_errors() -> Iterator[None]:
+    try:
+        yield
+    except openai.APIError as error:
+        raise _translated(error) from error
+    except aiohttp.ClientError as error:
+        raise _unanswered(error) from error
 
 
 def _translated(error: openai.APIError) -> ModelError:

@@ -14,11 +14,12 @@ import pytest
 
 from bench import fuzz, fuzzcases
 from bench import milterwire as wire
-from bench.fuzz import Complaint, Target, Usage
+from bench.fuzz import Complaint, Target, excess
 from bench.fuzzcases import KINDS, Case
 from bench.milterclient import Answer, Envelope, Mail, MilterClient, Peer
 from bench.stubanswers import Behaviour
 from bench.stubmodel import StubModel
+from bench.usage import Usage
 from tests.chain.daemon import PrivateDaemon
 from tests.test_serve import BOB, FORGED, asked, fields, run, settings
 from tests.waiting import eventually
@@ -103,9 +104,9 @@ class TestCheck:
 
     def test_growth(self) -> None:
         before = Usage(70.0, 12, 20)
-        assert Usage(75.0, 13, 25).excess(before) == ""
-        assert Usage(175.0, 13, 25).excess(before) == "70 -> 175 MB"
-        assert Usage(70.0, 112, 120).excess(before) == "12 -> 112 threads, 20 -> 120 descriptors"
+        assert excess(Usage(75.0, 13, 25), before) == ""
+        assert excess(Usage(175.0, 13, 25), before) == "70 -> 175 MB"
+        assert excess(Usage(70.0, 112, 120), before) == "12 -> 112 threads, 20 -> 120 descriptors"
 
 
 def test_the_daemon_is_none_the_worse(daemon: PrivateDaemon) -> None:

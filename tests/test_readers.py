@@ -27,7 +27,6 @@ from tests.waiting import eventually
 
 T = TypeVar("T")
 
-LONG = 30.0
 DATA = Path(__file__).parent / "data"
 
 
