@@ -103,8 +103,11 @@ def model_name(model: str) -> str:
 def _telling(outcome: Outcome) -> tuple[tuple[str, str], ...]:
     """The headers for people; only X-GPT-Verdict is believed."""
     match outcome:
-        case Scored(verdict=verdict, model=model, prompt_id=prompt_id, seconds=seconds) as scored:
-            about = f"{model_name(model)}; prompt={prompt_id}; seconds={seconds:.2f}; cache=miss"
+        case Scored(verdict=verdict) as scored:
+            about = (
+                f"{model_name(scored.model)}; prompt={scored.prompt_id}; "
+                f"seconds={scored.seconds:.2f}; cache={scored.cache}"
+            )
             return (
                 ("X-GPT-Status", "scored; injection" if scored.injection else "scored"),
                 ("X-GPT-Score", f"{verdict.score:.2f}"),

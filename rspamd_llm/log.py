@@ -74,7 +74,7 @@ def scanned(message: Message, scan: Scan) -> None:
                 "score": round(scored.verdict.score, 2),
                 "category": scored.verdict.category,
                 "model": scored.model,
-                "cache": "miss",
+                "cache": scored.cache.value,
                 "tokens_in": scored.tokens_in,
                 "tokens_out": scored.tokens_out,
             }

@@ -32,6 +32,9 @@ HIDDEN_LIMIT = 4_000
 QUOTED_TEXT_LIMIT = 4_000
 """Characters kept of a quoted mail's text: a report is judged by its own words."""
 
+NAMES = 5
+"""Display names kept of To: a mail that calls its reader by name has one."""
+
 ALTS_LIMIT = 50
 """Alternative texts kept; the prompt shows the first few."""
 
@@ -94,6 +97,7 @@ def _mail(message: Message, body: structure.Body, defects: set[str]) -> Mail:
         from_address=senders[0][1] if senders else "",
         reply_to=tuple(address for _, address in _addresses(header.reply_to)[:10]),
         to_count=len(header.to or ()) + len(header.cc or ()),
+        to_names=tuple(name for name, _ in _addresses((header.to or [])[:NAMES]) if name),
         subject=subject,
         date=header.date if isinstance(header.date, datetime) else None,
         text=text,

@@ -20,6 +20,7 @@ from rspamd_llm.domain.evidence import (
     Authentication,
     DomainRecords,
     Evidence,
+    Opinion,
     Page,
     Registration,
     ReverseName,
@@ -48,6 +49,7 @@ from rspamd_llm.domain.mail import (
     Trait,
 )
 from rspamd_llm.domain.outcome import (
+    Cache,
     Deadline,
     Failure,
     HeaderEdits,
@@ -68,6 +70,7 @@ __all__ = [
     "Attachment",
     "Authentication",
     "Brief",
+    "Cache",
     "Completion",
     "ConfigError",
     "Deadline",
@@ -87,6 +90,7 @@ __all__ = [
     "Mail",
     "Message",
     "ModelError",
+    "Opinion",
     "Outcome",
     "Page",
     "Prompt",

@@ -91,6 +91,18 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Opinion:
+    """What Rspamd makes of a message by itself, without any symbol of ours."""
+
+    action: str
+    """As Rspamd names actions: `no action`, `greylist`, `add header`, `rewrite subject`,
+    `soft reject`, `reject` or one of the administrator's own."""
+    score: float
+    symbols: Mapping[str, float] = field(default_factory=dict)
+    """The points that each symbol has in this message; 0 for those that only tell."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
     """All that was looked up for one message.  Domains are registered domains (eTLD+1)."""
 
@@ -103,6 +115,10 @@ class Evidence:
     """By domain; an empty tuple: the web knows nothing of it."""
     named: tuple[Page, ...] = ()
     """What the web says of the sender's display name beside its domain, where that is searched."""
+    opinion: Opinion | None = None
+    """Rspamd's, where it was asked and answered."""
+    is_correspondent: bool = False
+    """Every recipient has written to the From address before, which this mail authenticates."""
     day: date = date.min
     """When it was looked up (UTC)."""
     missing: tuple[Source, ...] = ()

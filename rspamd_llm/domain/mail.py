@@ -119,6 +119,8 @@ class Mail:
     reply_to: tuple[str, ...] = ()
     to_count: int = 0
     """Addresses in To and Cc together."""
+    to_names: tuple[str, ...] = ()
+    """Display names in To, of the first addresses."""
     subject: str = ""
     date: datetime | None = None
     text: str = ""

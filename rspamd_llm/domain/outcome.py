@@ -37,6 +37,17 @@ class Failure(StrEnum):
     INTERNAL = "internal"
 
 
+class Cache(StrEnum):
+    """Where a verdict came from, as X-GPT-Model and the log tell it."""
+
+    MISS = "miss"
+    """The model was asked about this message."""
+    HIT = "hit"
+    """It was remembered."""
+    JOINED = "joined"
+    """The model was being asked about a message like this one, and its answer waited for."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scored:
     """The model judged."""
@@ -49,6 +60,7 @@ class Scored:
     tokens_out: int = 0
     injection: bool = False
     """The mail's text speaks to a model: a fact, told in X-GPT-Status."""
+    cache: Cache = Cache.MISS
 
 
 @dataclass(frozen=True, slots=True)
