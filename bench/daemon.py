@@ -40,6 +40,8 @@ skip_networks = []
 url = "memory://"
 [trust]
 key_file = "{key}"
+[metrics]
+listen = "127.0.0.1:{port}"
 """
 
 
@@ -71,7 +73,9 @@ def daemon(model: str, *, stand_in: bool = False, unix: bool = False) -> Iterato
         key, config = folder / "verdict.key", folder / "rspamd-llm.toml"
         key.touch(mode=0o600)
         key.write_text(secrets.token_hex(32) + "\n")
-        config.write_text(CONFIGURATION.format(address=address, model=model, key=key))
+        config.write_text(
+            CONFIGURATION.format(address=address, model=model, key=key, port=free_port())
+        )
         command = ["rspamd_llm", "serve", "-c", str(config)]
         if stand_in:
             command = ["bench.echomilter", address, f"model={model}"]

@@ -265,7 +265,9 @@ async def _run(seed: int, seconds: float, kind: str) -> None:
         key, config, log = folder / "verdict.key", folder / "rspamd-llm.toml", folder / "log"
         key.touch(mode=0o600)
         key.write_text(secret + "\n")
-        config.write_text(CONFIGURATION.format(address=address, model=model, key=key))
+        config.write_text(
+            CONFIGURATION.format(address=address, model=model, key=key, port=free_port())
+        )
         with started(["rspamd_llm", "serve", "-c", str(config)], log) as process:
             target = Target(address, process.pid, bytes.fromhex(secret))
             try:

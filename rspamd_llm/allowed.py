@@ -165,6 +165,23 @@ MODE = matching(r"0?[0-7]{3}", 'an octal mode such as "0660"')
 OPTIONAL_URL = matching(r"|https?://[^\s/?#@]+(?:/[^\s?#]*)?", "empty or a URL")
 
 
+def _listen(value: str) -> str:
+    """An address and a port, or nothing: `127.0.0.1:11391`, `[::1]:11391`."""
+    if value:
+        host, _, port = value.rpartition(":")
+        if not host or not port.isdecimal() or not 0 < int(port) < 65_536:
+            raise ValueError(value)
+        ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
+        if ":" in host and not (host.startswith("[") and host.endswith("]")):
+            raise ValueError(value)
+    return value
+
+
+OPTIONAL_LISTEN = readable(
+    _listen, 'empty, or an address and port such as "127.0.0.1:11391", "[::1]:11391"'
+)
+
+
 _LOGIN = re.compile(r"//[^/\s\"]*@")
 
 

@@ -9,6 +9,7 @@ import asyncio
 import ipaddress
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib import metadata
 from pathlib import Path
 
 from rspamd_llm import compact, fence, lookups
@@ -18,6 +19,7 @@ from rspamd_llm.config import Config
 from rspamd_llm.domain import Brief, ConfigError, Prompt
 from rspamd_llm.engine import BUILTIN, Engine
 from rspamd_llm.gate import Gate
+from rspamd_llm.health import Health
 from rspamd_llm.llm import ModelClient
 from rspamd_llm.lookups import Lookups
 from rspamd_llm.nursery import Nursery
@@ -41,11 +43,23 @@ class Plan:
 class Works:
     """What runs: belongs to the asyncio loop that started it."""
 
+    model: str
     scanner: Scanner
     client: ModelClient
     readers: Readers
     engine: Engine | None
     lookups: Lookups
+
+    async def health(self) -> Health:
+        """How all of it is."""
+        return Health(
+            version=metadata.version("rspamd-llm"),
+            model=self.model,
+            is_stopping=self.scanner.is_stopping,
+            in_flight=self.scanner.in_flight,
+            waiting=self.client.waiting,
+            servers=self.client.health(),
+        )
 
     async def stop(self) -> None:
         """Closes the connections and ends the engine."""
@@ -138,7 +152,14 @@ async def start(
         model=config.llm.model,
         max_in_flight=config.milter.max_in_flight,
     )
-    return Works(scanner=scanner, client=client, readers=readers, engine=engine, lookups=looked_up)
+    return Works(
+        model=config.llm.model,
+        scanner=scanner,
+        client=client,
+        readers=readers,
+        engine=engine,
+        lookups=looked_up,
+    )
 
 
 def _profile(config: Config) -> Profile:

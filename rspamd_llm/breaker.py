@@ -63,6 +63,11 @@ class Breaker:
         """Whether a call would be refused now."""
         return self.is_open and (self._is_probing or self._clock() < self._until)
 
+    @property
+    def retry_in(self) -> float:
+        """Seconds until one is let through to try; 0 where it is closed, or one is trying."""
+        return max(0.0, self._until - self._clock()) if self.is_open else 0.0
+
     @contextlib.contextmanager
     def watching(self, judge: Callable[[BaseException], bool | None]) -> Iterator[None]:
         """Around one call that is not refused, whose end it learns from.

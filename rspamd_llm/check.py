@@ -9,13 +9,14 @@ import time
 from collections.abc import Awaitable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from importlib import metadata
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from rspamd_llm import advice, assembly, keys, log, postfix
+from rspamd_llm import advice, assembly, keys, log, postfix, running
 from rspamd_llm import config as configs
 from rspamd_llm.config import Config
 from rspamd_llm.domain import (
@@ -31,9 +32,11 @@ from rspamd_llm.domain import (
     Unscored,
 )
 from rspamd_llm.evidence.dns import Dns
+from rspamd_llm.health import Health, ServerHealth
 from rspamd_llm.libmilter import Address
 from rspamd_llm.lookups import Lookups
 from rspamd_llm.nursery import Nursery
+from rspamd_llm.running import address
 
 SERVER_TIMEOUT = 5.0
 """Seconds for a model server to list its models."""
@@ -61,7 +64,7 @@ def check(path: Path | None, *, as_json: bool) -> int:
             Result(check="configuration", status="warning", detail=warning)
             for warning in configs.warnings(config)
         ]
-        results += [_key(config), _socket(config), *_postfix(config)]
+        results += [_key(config), _socket(config), *_running(config), *_postfix(config)]
         results += asyncio.run(_model(config))
         status = 1 if any(result.status == "failed" for result in results) else 0
     except ConfigError as error:
@@ -114,6 +117,60 @@ def _socket(config: Config) -> Result:
             cure="start the daemon: `systemctl start rspamd-llm`, or `rspamd-llm serve`",
         )
     return Result(check="socket", status="ok", detail=f"answers at {config.milter.socket}")
+
+
+def _running(config: Config) -> list[Result]:
+    """What the daemon itself has come to think of its model servers."""
+    listen = config.metrics.listen
+    if not listen:
+        return []
+    try:
+        health = running.ask(*address(listen))
+    except OSError as error:
+        return [
+            Result(
+                check="daemon",
+                status="warning",
+                detail=f"nobody answers at {listen}: {error.strerror or error}",
+                cure="start the daemon; where it runs, its log tells why it has not this port",
+            )
+        ]
+    except ValueError as error:
+        return [
+            Result(
+                check="daemon",
+                status="warning",
+                detail=f"{listen} is not our daemon's: {error}",
+                cure="another program listens there: choose another metrics.listen",
+            )
+        ]
+    return [_versions(health), *map(_breaker, health.servers)]
+
+
+def _versions(health: Health) -> Result:
+    installed = metadata.version("rspamd-llm")
+    detail = f"version {health.version} runs, {health.in_flight} mails are being judged"
+    if health.version == installed:
+        return Result(check="daemon", status="ok", detail=detail)
+    return Result(
+        check="daemon",
+        status="warning",
+        detail=f"{detail}; installed is {installed}",
+        cure="restart the daemon: `systemctl restart rspamd-llm`",
+    )
+
+
+def _breaker(server: ServerHealth) -> Result:
+    if server.is_well:
+        detail = f"{server.url}: its breaker is closed, {server.calls} calls under way"
+        return Result(check="daemon", status="ok", detail=detail)
+    when = f"in {server.retry_in:.0f} s" if server.retry_in else "now"
+    return Result(
+        check="daemon",
+        status="warning",
+        detail=f"{server.url}: its breaker is open, the daemon leaves it out; tried again {when}",
+        cure="see below whether it answers; the daemon takes it back by itself once it does",
+    )
 
 
 def _postfix(config: Config) -> list[Result]:

@@ -20,6 +20,7 @@ from rspamd_llm.allowed import (
     CATEGORY,
     MILTER_SOCKET,
     MODE,
+    OPTIONAL_LISTEN,
     OPTIONAL_URL,
     STORE,
     URL,
@@ -156,6 +157,11 @@ class Trust:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Metrics:
+    listen: str = setting("127.0.0.1:11391", OPTIONAL_LISTEN)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Log:
     level: str = setting("info", choice("debug", "info", "warning", "error"))
     format: str = setting("text", choice("text", "json"))
@@ -175,6 +181,7 @@ class Config:
     rspamd: Rspamd = field(default_factory=Rspamd)
     store: Store = Store()
     trust: Trust = Trust()
+    metrics: Metrics = Metrics()
     log: Log = Log()
 
 

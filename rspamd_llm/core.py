@@ -17,9 +17,9 @@ T = TypeVar("T")
 class Core:
     """A running loop in a thread of its own, a daemon thread: the process ends without it."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "core") -> None:
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="core", daemon=True)
+        self._thread = threading.Thread(target=self._loop.run_forever, name=name, daemon=True)
         self._thread.start()
 
     def submit(self, work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:

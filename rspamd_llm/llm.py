@@ -22,6 +22,7 @@ from rspamd_llm.domain import (
     Prompt,
 )
 from rspamd_llm.forms import LABEL_OPTIONS, label_probabilities, response_format
+from rspamd_llm.health import ServerHealth
 from rspamd_llm.servers import HANG, Endpoint, Servers
 
 SEED = 11390
@@ -85,6 +86,15 @@ class ModelClient:
         if self._servers.best(self._endpoints(), ()) is None:
             return _nobody()
         return None
+
+    @property
+    def waiting(self) -> int:
+        """Messages that wait for a slot."""
+        return self._admission.waiting
+
+    def health(self) -> tuple[ServerHealth, ...]:
+        """How each model server is."""
+        return self._servers.health(self._endpoints())
 
     async def excess(self, prompt: Prompt, deadline: Deadline) -> float:
         """What a prompt takes of the context, as a share of what it may; above 1 is too much.

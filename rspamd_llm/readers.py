@@ -45,8 +45,6 @@ class Readers:
         self._slots = asyncio.Semaphore(min(max(LEAST, os.cpu_count() or 1), MOST))
         self._idle: list[_Reader] = []
         self._exchanges: set[asyncio.Task[Reading | None]] = set()
-        self.lost = False
-        """Whether the nursery is gone."""
         self._on_lost = lost
         asyncio.get_running_loop().add_reader(source.fileno(), self._notice_loss)
 
@@ -108,7 +106,6 @@ class Readers:
     def _notice_loss(self) -> None:
         _log.error("the process that mail readers come from has ended")
         self._forget_nursery()
-        self.lost = True
         self._on_lost()
 
     def _forget_nursery(self) -> None:

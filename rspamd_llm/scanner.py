@@ -173,6 +173,16 @@ class Scanner:
                 return Scan(outcome=Unscored(Failure.STOPPING))
             raise
 
+    @property
+    def in_flight(self) -> int:
+        """Messages that are being judged."""
+        return len(self._tasks)
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether nothing new is judged."""
+        return self._stopping
+
     def begin_stop(self) -> None:
         """From now on nothing new is judged; what is being judged goes on."""
         self._stopping = True

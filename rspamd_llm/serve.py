@@ -18,10 +18,13 @@ from typing import NoReturn
 from rspamd_llm import advice, assembly, keys, libmilter, log
 from rspamd_llm.config import Config, warnings
 from rspamd_llm.core import Core
+from rspamd_llm.domain import Message, Scan
+from rspamd_llm.metrics import Metrics
 from rspamd_llm.milter import Service, Session, Traffic
 from rspamd_llm.nursery import Nursery
 from rspamd_llm.stopping import Stop, block_signals
 from rspamd_llm.watchdog import Watchdog, notify, period
+from rspamd_llm.web import Web
 
 LAST_ANSWERS = 2.0
 """Seconds for abandoned scans to be answered, once the drain time is over."""
@@ -36,7 +39,7 @@ START_INTERVAL = 0.01
 _log = logging.getLogger(__name__)
 
 
-def serve(config: Config) -> int:
+def serve(config: Config) -> NoReturn:
     """Runs until a signal ends it.  Does not return but for an error: the process exits with 0.
 
     Raises ConfigError, AddressError and EngineError when it cannot start.
@@ -53,19 +56,26 @@ def serve(config: Config) -> int:
     core = Core()
     stop = Stop()
     stop.take_signals()
-    starting = core.submit(assembly.start(plan, nursery, durable=True, lost=stop.ask))
+    lost = functools.partial(stop.ask, failed=True)
+    starting = core.submit(assembly.start(plan, nursery, durable=True, lost=lost))
     while not starting.done() and not stop.wait(START_INTERVAL):
         pass
     if stop.wait(0):
         # The embedded engine ends with us, however far it has come with its model.
-        os._exit(0)
+        os._exit(1 if stop.failed else 0)
     works = starting.result()
     listener = libmilter.Listener(address)
     traffic = Traffic()
+    counts = Metrics()
+
+    def report(message: Message, scan: Scan) -> None:
+        log.scanned(message, scan)
+        counts.scanned(message, scan)
+
     service = Service(
         scan=lambda message, deadline: core.submit(works.scanner.scan(message, deadline)),
         begin=lambda head: core.submit(works.scanner.begin(head)),
-        report=log.scanned,
+        report=report,
         key=key,
         deadline=config.milter.deadline,
         max_body=config.milter.max_body,
@@ -90,11 +100,29 @@ def serve(config: Config) -> int:
     watchdog.start()
     notify("READY=1")
     advice.warn_later(config)
+    web = _web(config, core, works, counts)
 
     while not stop.wait():
         pass
     watchdog.stop()
+    if web is not None:
+        web.stop()
     _stop(config.milter.drain, core, works, listener, traffic)
+    # libmilter's threads are still there; letting main() return has crashed with them.
+    os._exit(1 if listener.failed or stop.failed else 0)
+
+
+def _web(config: Config, core: Core, works: assembly.Works, counts: Metrics) -> Web | None:
+    """The port for those who watch, where one is configured."""
+    if not config.metrics.listen:
+        return None
+    web = Web(
+        config.metrics.listen,
+        health=lambda: asyncio.wrap_future(core.submit(works.health())),
+        text=lambda health: counts.text(health, works.lookups.counters.snapshot()),
+    )
+    web.start()
+    return web
 
 
 def _stop(
@@ -103,8 +131,8 @@ def _stop(
     works: assembly.Works,
     listener: libmilter.Listener,
     traffic: Traffic,
-) -> NoReturn:
-    """Gives messages under way their time, and ends the process."""
+) -> None:
+    """Gives messages under way their time, and closes what is open."""
     notify("STOPPING=1")
     _log.info("stopping: messages under way get up to %g s", drain)
     core.call(works.scanner.begin_stop)
@@ -118,8 +146,6 @@ def _stop(
         core.run(works.stop(), timeout=LAST_ANSWERS)
     _log.info("stopped")
     sys.stderr.flush()
-    # libmilter's threads are still there; letting main() return has crashed with them.
-    os._exit(1 if listener.failed or works.readers.lost else 0)
 
 
 def _close(listener: libmilter.Listener) -> None:

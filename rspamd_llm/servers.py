@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from rspamd_llm.breaker import Breaker
 from rspamd_llm.domain import Deadline, Failure, ModelError
+from rspamd_llm.health import ServerHealth
 
 FAILURES = 3
 """Failures in a row after which a server is left out: with less, one lost connection would do."""
@@ -64,6 +65,19 @@ class Servers:
             if endpoint.base_url not in tried and not self._of(endpoint).breaker.refuses
         ]
         return min(fit, key=lambda endpoint: self._of(endpoint).calls, default=None)
+
+    def health(self, endpoints: Sequence[Endpoint]) -> tuple[ServerHealth, ...]:
+        """How each server is."""
+        return tuple(
+            ServerHealth(
+                url=endpoint.base_url,
+                is_well=not server.breaker.is_open,
+                retry_in=round(server.breaker.retry_in, 1),
+                calls=server.calls,
+            )
+            for endpoint in endpoints
+            for server in [self._of(endpoint)]
+        )
 
     @contextlib.contextmanager
     def calling(self, endpoint: Endpoint, deadline: Deadline) -> Iterator[None]:

@@ -29,6 +29,8 @@ class Stop:
 
     def __init__(self) -> None:
         self._asked = False
+        self.failed = False
+        """Whether it is asked for because something failed that only a new start mends."""
         self._reader, self._writer = os.pipe()
         os.set_blocking(self._reader, False)
         os.set_blocking(self._writer, False)
@@ -45,8 +47,9 @@ class Stop:
         signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (*SIGNALS, signal.SIGHUP))
 
-    def ask(self) -> None:
-        """The daemon is to end."""
+    def ask(self, *, failed: bool = False) -> None:
+        """The daemon is to end; with `failed` so that it is started anew."""
+        self.failed |= failed
         self._asked = True
         with contextlib.suppress(BlockingIOError):
             os.write(self._writer, b"\0")

@@ -51,6 +51,7 @@ def written(folder: Path, stub: StubModel | None = None, **sections: dict[str, A
         "evidence": {"dns": False, "registration": False, "authentication": "off"},
         "search": {"provider": "none"},
         "trust": {"key_file": str(key)},
+        "metrics": {"listen": ""},
     }
     if stub is not None:
         document["llm"] = {"base_url": stub.base_url, "model": "stub"}

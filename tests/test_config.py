@@ -122,6 +122,14 @@ class TestFaults:
             ("rspamd.except_symbols", {"A": True}, f"found a table; allowed is {A_TABLE}"),
             ("rspamd.except_symbols", ["A"], f'found ["A"]; allowed is {A_TABLE}'),
             ("store.url", "sqlite://store.db", f'found "sqlite://store.db"; allowed is {A_STORE}'),
+            (
+                "metrics.listen",
+                "localhost:80",
+                'found "localhost:80"; allowed is empty, or an addr',
+            ),
+            ("metrics.listen", "127.0.0.1", 'allowed is empty, or an address and port such as "12'),
+            ("metrics.listen", "::1:80", 'allowed is empty, or an address and port such as "127.'),
+            ("metrics.listen", "127.0.0.1:0", "allowed is empty, or an address and port such as"),
             ("log.level", "trace", 'found "trace"; allowed is one of "debug", "info", '),
         ],
     )
@@ -139,7 +147,7 @@ class TestFaults:
     def test_an_unknown_section_is_told_with_those_there_are(self) -> None:
         assert faults({"miltre": {}}) == (
             "miltre: unknown section; there are milter, llm, prompt, verdict, evidence, search, "
-            "gate, rspamd, store, trust, log",
+            "gate, rspamd, store, trust, metrics, log",
         )
 
     def test_an_unknown_name_is_told_with_those_there_are(self) -> None:
@@ -245,6 +253,7 @@ DEFAULTS: Document = {
     },
     "store": {"url": "sqlite:///var/lib/rspamd-llm/store.db", "verdict_ttl": 3600},
     "trust": {"key_file": "/etc/rspamd-llm/verdict.key"},
+    "metrics": {"listen": "127.0.0.1:11391"},
     "log": {"level": "info", "format": "text"},
 }  # fmt: skip
 

@@ -26,7 +26,8 @@ ADAPTERS = {
     "selectolax": {"visible"},
     "publicsuffixlist": {"domains"},
     "openai": {"api"},
-    "aiohttp": {"api"},
+    "aiohttp": {"api", "rspamd", "web"},  # clients and a server, which share but the name
+    "prometheus_client": {"metrics"},
     "httpx2": {"api"},
     "msgspec": {"nursery"},
     "xllamacpp": {"engine_child"},
@@ -63,6 +64,7 @@ PLAIN = {
     "filetypes",
     "gate",
     "headers",
+    "health",
     "injection",
     "keys",
     "looks",

@@ -128,6 +128,7 @@ def held(tmp_path: Path, stub: StubModel, web: WebStub) -> Held:
         },
         "store": {"url": f"sqlite://{tmp_path}/store.db"},
         "trust": {"key_file": secret_file(tmp_path, "verdict.key", made[0])},
+        "metrics": {"listen": f"127.0.0.1:{free_port()}"},
     }
     return Held(made[0], made[1], made[2], sections)
 

@@ -4,6 +4,7 @@ stub model server whose answers and faults are chosen by each test."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import hmac
 import os
@@ -24,8 +25,8 @@ from bench import milterwire as wire
 from bench.milterclient import Answer, Envelope, Mail, MilterClient, Offer, Peer
 from bench.stubanswers import Behaviour, verdict
 from bench.stubmodel import StubModel
-from tests.chain.daemon import PrivateDaemon, alive, nursery_of
-from tests.waiting import eventually
+from tests.chain.daemon import EMBEDDED, PrivateDaemon, alive, nursery_of
+from tests.waiting import eventually, wait_until
 
 MAIL = Mail.parse(
     b"From: Alice <alice@example.net>\r\nTo: bob@example.org\r\nSubject: secret subject\r\n"
@@ -450,6 +451,23 @@ class TestLife:
             assert daemon.process.wait(10) == 1
             assert "readers come from" in daemon.log()
         assert fields(mail)["st"] == "scored"
+
+    def test_the_loss_of_the_readers_at_the_start_is_a_failure(self) -> None:
+        daemon = PrivateDaemon({"llm": dict(EMBEDDED)})
+        with daemon:
+            # A hand may be slower than the start: the loss is a failure then, too.
+            daemon.stop(signal.SIGKILL)
+            daemon.launch()
+            mothers: list[int] = []
+
+            def found() -> bool:
+                with contextlib.suppress(ValueError):
+                    mothers.append(nursery_of(daemon.pid))
+                return bool(mothers)
+
+            wait_until(found)
+            os.kill(mothers[0], signal.SIGKILL)
+            assert daemon.process.wait(30) == 1
 
     def test_the_drain_time_ends_the_wait(self, stub: StubModel) -> None:
         stub.set(Behaviour(fault="hang"))

@@ -56,6 +56,7 @@ class PrivateDaemon:
         self.folder.chmod(0o755)  # Postfix's user must reach the socket
         self.keys = keys or (secrets.token_hex(32),)
         self.address = f"unix:{self.folder}/milter.sock" if unix else f"inet:{free_port()}@{HOST}"
+        self.listen = f"{HOST}:{free_port()}"
         self._settings = settings
         self._environment = dict(environment or {})
         self._process: subprocess.Popen[bytes] | None = None
@@ -162,6 +163,7 @@ class PrivateDaemon:
             "search": {"provider": "none"},
             "gate": {"skip_networks": []},
             "store": {"url": "memory://"},
+            "metrics": {"listen": self.listen},
             "trust": {"key_file": str(key_file)},
         }
         for section, values in self._settings.items():

@@ -1,0 +1,77 @@
+"""How the daemon is, at one moment: what its port tells, and what `check` asks it.
+
+Plain values, and their JSON, read strictly.  What may not live here: how it is asked (web.py serves
+it, running.py asks for it).
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerHealth:
+    """A model server as the daemon knows it."""
+
+    url: str
+    is_well: bool
+    """Its breaker is closed."""
+    retry_in: float
+    """Seconds until it is asked again; 0 where it is well, or being tried now."""
+    calls: int
+    """Calls under way."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    """The daemon."""
+
+    version: str
+    model: str
+    is_stopping: bool
+    in_flight: int
+    """Messages that are being judged."""
+    waiting: int
+    """Messages that wait for a slot of `llm.concurrency`."""
+    servers: tuple[ServerHealth, ...]
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether a mail that comes now has a chance to be judged."""
+        return not self.is_stopping and any(server.is_well for server in self.servers)
+
+
+def to_document(health: Health) -> dict[str, Any]:
+    """As JSON has it."""
+    return {"ready": health.is_ready, **asdict(health)}
+
+
+def from_document(document: Any) -> Health:
+    """The value of parsed JSON.  Raises ValueError for what is none of ours."""
+    try:
+        servers = tuple(
+            ServerHealth(
+                url=_of(str, server["url"]),
+                is_well=_of(bool, server["is_well"]),
+                retry_in=float(_of((int, float), server["retry_in"])),
+                calls=_of(int, server["calls"]),
+            )
+            for server in _of(list, document["servers"])
+        )
+        return Health(
+            version=_of(str, document["version"]),
+            model=_of(str, document["model"]),
+            is_stopping=_of(bool, document["is_stopping"]),
+            in_flight=_of(int, document["in_flight"]),
+            waiting=_of(int, document["waiting"]),
+            servers=servers,
+        )
+    except (LookupError, TypeError) as error:
+        raise ValueError("not what the daemon says of itself") from error
+
+
+def _of(kind: Any, value: Any) -> Any:
+    if not isinstance(value, kind):
+        raise TypeError(type(value).__name__)
+    return value
