@@ -37,6 +37,7 @@ local settings = {
   spam_at_least = 0.75,
   ham_at_most = 0.25,
   categories = { 'phishing', 'scam', 'malware', 'marketing' },
+  observe = false,
 }
 
 -- Symbols that say how a message fared. Category symbols come from the configuration.
@@ -46,6 +47,15 @@ local OUTCOMES = {
 }
 local CHECK = 'LLM_CHECK'
 local CLEAN = 'LLM_CLEAN'
+local ASKED = 'LLM_ASKED'
+local ASIDE = 'LLM_ASIDE'
+local QUESTION = 'X-GPT-Question' -- a header of the scan's request, not of the mail
+local OBSERVED = 'LLM_OBSERVED' -- only while observing; its option is the points in sum
+
+-- The words that Rspamd's configuration takes for a boolean, here also in quotes.
+local SWITCH = {
+  ['true'] = true, yes = true, on = true, ['false'] = false, no = false, off = false,
+}
 
 local keys = {} -- key ID -> the 32 bytes of the key
 local category_symbols = {} -- category -> symbol
@@ -200,41 +210,78 @@ end
 -- Symbols
 ----------------------------------------------------------------------------------------------
 
-local function insert_scored(task, verdict)
+-- What a message is to get: entries of a symbol, the factor of its weight, and its options.
+local function symbols_of_score(task, verdict)
   local score = tonumber(verdict.score)
   if score <= settings.ham_at_most then
-    task:insert_result('LLM_HAM', 1.0, verdict.score)
+    return { { symbol = 'LLM_HAM', factor = 1.0, options = { verdict.score } } }
   elseif score < settings.spam_at_least then
-    task:insert_result('LLM_UNCERTAIN', 1.0, verdict.score)
-  else
-    task:insert_result('LLM_SPAM', 2 * score - 1, verdict.score)
-    local symbol = category_symbols[verdict.code]
-    if symbol then
-      task:insert_result(symbol, 1.0)
-    elseif verdict.code ~= 'none' then
-      rspamd_logger.infox(task, '%s: no symbol for category %s: add it to categories',
-          N, verdict.code)
+    return { { symbol = 'LLM_UNCERTAIN', factor = 1.0, options = { verdict.score } } }
+  end
+  local spam = { symbol = 'LLM_SPAM', factor = 2 * score - 1, options = { verdict.score } }
+  local category = category_symbols[verdict.code]
+  if category then
+    return { spam, { symbol = category, factor = 1.0, options = {} } }
+  elseif verdict.code ~= 'none' then
+    rspamd_logger.infox(task, '%s: no symbol for category %s: add it to categories',
+        N, verdict.code)
+  end
+  return { spam }
+end
+
+local function symbols_of(task)
+  local headers = task:get_header_full(HEADER)
+  if not headers or #headers == 0 then
+    return task:get_user() and {} or { { symbol = 'LLM_ABSENT', factor = 1.0, options = {} } }
+  end
+  local verdict, why = genuine_verdict(task, headers)
+  if not verdict then
+    return { { symbol = 'LLM_FORGED', factor = 1.0, options = { why } } }
+  elseif verdict.state == 'scored' then
+    return symbols_of_score(task, verdict)
+  end
+  local symbol = verdict.state == 'skipped' and 'LLM_SKIPPED' or 'LLM_UNSCORED'
+  return { { symbol = symbol, factor = 1.0, options = { verdict.code } } }
+end
+
+-- The weight that Rspamd itself would use: that of the settings which apply to this message,
+-- else the configured one. Asked anew each time: the web interface may change it.
+local function weight_in_force(task, symbol)
+  local own = task:get_settings()
+  local scores = own and (own.scores or own)
+  return type(scores) == 'table' and tonumber(scores[symbol])
+      or (rspamd_config:get_symbol(symbol) or {}).score or 0
+end
+
+-- Gives the symbols without any points, and writes beside them the points that they would have
+-- had; the sum is bounded as Rspamd bounds it.
+local function observe(task, entries)
+  local limit = (rspamd_config:get_groups(true)[N] or {}).max_score
+  limit = limit and limit > 0 and limit or math.huge -- 0 is no limit, to Rspamd as well
+  local sum = 0
+  for _, entry in ipairs(entries) do
+    local points = entry.factor * weight_in_force(task, entry.symbol)
+    if points ~= 0 then
+      table.insert(entry.options, string.format('would=%.2f', points))
     end
+    task:insert_result(entry.symbol, 0.0, entry.options)
+    -- A symbol that settings have disabled is not there now and would not be there then.
+    if task:has_symbol(entry.symbol) then
+      sum = math.min(sum + points, limit)
+    end
+  end
+  if #entries > 0 then
+    task:insert_result(OBSERVED, 0.0, string.format('%.2f', sum))
   end
 end
 
 local function check(task)
-  local headers = task:get_header_full(HEADER)
-  if not headers or #headers == 0 then
-    if not task:get_user() then
-      task:insert_result('LLM_ABSENT', 1.0)
-    end
-    return
+  local entries = symbols_of(task)
+  if settings.observe then
+    return observe(task, entries)
   end
-  local verdict, why = genuine_verdict(task, headers)
-  if not verdict then
-    task:insert_result('LLM_FORGED', 1.0, why)
-  elseif verdict.state == 'scored' then
-    insert_scored(task, verdict)
-  elseif verdict.state == 'skipped' then
-    task:insert_result('LLM_SKIPPED', 1.0, verdict.code)
-  else
-    task:insert_result('LLM_UNSCORED', 1.0, verdict.code)
+  for _, entry in ipairs(entries) do
+    task:insert_result(entry.symbol, entry.factor, entry.options)
   end
 end
 
@@ -243,6 +290,41 @@ end
 local function clean(task)
   if task:has_header(HEADER) then
     task:set_milter_reply({ remove_headers = { [HEADER] = 0 } })
+  end
+end
+
+----------------------------------------------------------------------------------------------
+-- Questions
+----------------------------------------------------------------------------------------------
+
+-- The daemon may ask for Rspamd's opinion of a mail before Rspamd gets the mail itself. Of such a
+-- scan nothing may stay: neither learnt, nor counted, nor stored, nor sent on.
+
+-- What stores, counts or learns before the end, and our own check. KNOWN_SENDER is one of
+-- Rspamd 3.5 and later.
+local TRAILS = {
+  'GREYLIST_CHECK', 'GREYLIST_SAVE', 'RATELIMIT_CHECK', 'SPAMTRAP_CHECK', 'KNOWN_SENDER', CHECK,
+}
+
+local function is_question(task)
+  return task:get_request_header(QUESTION) ~= nil
+end
+
+local function begin_question(task)
+  if is_question(task) then
+    for _, symbol in ipairs(TRAILS) do
+      task:disable_symbol(symbol)
+    end
+  end
+end
+
+-- After all that finds something. For a message with this flag Rspamd runs nothing more: it does
+-- not learn, by whatever rule, and runs none of the symbols (type idempotent) that keep history,
+-- reputation and replies, count, or send on.
+local function end_question(task)
+  if is_question(task) then
+    task:set_flag('skip')
+    task:append_message('kept aside', N)
   end
 end
 
@@ -263,8 +345,26 @@ local function read_thresholds(opts)
   end
 end
 
+-- What is said but not understood counts as yes: observing does no harm.
+local function read_observe(opts)
+  local wanted = SWITCH[tostring(opts.observe or false):lower()]
+  if wanted == nil then
+    rspamd_logger.errx(rspamd_config, '%s: observe must be true or false, not %s; taken for true',
+        N, opts.observe)
+    wanted = true
+  end
+  if wanted then
+    rspamd_logger.warnx(rspamd_config, '%s: only observing (observe = true): all symbols of ' ..
+        'this plugin are given with 0 points', N)
+  end
+  settings.observe = wanted
+end
+
 local function read_categories(opts)
-  local taken = { [CHECK] = true, [CLEAN] = true, LLM_NONE = true }
+  local taken = {
+    [CHECK] = true, [CLEAN] = true, [OBSERVED] = true, [ASKED] = true, [ASIDE] = true,
+    LLM_NONE = true,
+  }
   for _, symbol in ipairs(OUTCOMES) do
     taken[symbol] = true
   end
@@ -295,6 +395,22 @@ local function register_symbols()
     flags = 'empty,nostat,explicit_disable,ignore_passthrough',
     callback = clean,
   })
+  -- After settings (10), which may switch symbols on, and before all that stores (5 and less).
+  rspamd_config:register_symbol({
+    name = ASKED,
+    type = 'prefilter',
+    priority = 9,
+    flags = 'empty,nostat,explicit_disable,ignore_passthrough',
+    callback = begin_question,
+  })
+  -- Of postfilters the highest priority comes last.
+  rspamd_config:register_symbol({
+    name = ASIDE,
+    type = 'postfilter',
+    priority = 20,
+    flags = 'empty,nostat,explicit_disable,ignore_passthrough',
+    callback = end_question,
+  })
   local parent = rspamd_config:register_symbol({
     name = CHECK,
     type = 'callback',
@@ -306,6 +422,7 @@ local function register_symbols()
   local function register_child(symbol)
     rspamd_config:register_symbol({ name = symbol, type = 'virtual', parent = parent, group = N })
   end
+  register_child(OBSERVED)
   for _, symbol in ipairs(OUTCOMES) do
     register_child(symbol)
   end
@@ -322,6 +439,7 @@ end
 
 settings.key_file = tostring(opts.key_file or settings.key_file)
 read_thresholds(opts)
+read_observe(opts)
 read_categories(opts)
 register_symbols()
 

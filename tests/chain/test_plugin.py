@@ -386,24 +386,43 @@ class TestForgeries:
 SEES_NEW_KEYS_SOON = {"override.d/options.inc": "map_watch_interval = 20s;\n"}
 
 
+OWN_SECTION = """
+    spam_at_least = 0.9; ham_at_most = 0.1;
+    categories = ["phishing", "scam", "invoice", "tech-support",
+                  "spam", "Bad", "none", "observed"];
+    """
+OWN_FILES = {
+    "local.d/rspamd_llm_group.conf": """
+        symbols = {
+            "LLM_SPAM" { weight = 6.0; }
+            "LLM_HAM" { weight = -1.0; }
+            "LLM_SCAM" { weight = 7.0; }
+            "LLM_INVOICE" { weight = 1.5; description = "An invoice nobody asked for"; }
+            "LLM_FORGED" { weight = 2.0; }
+            "LLM_OBSERVED" { weight = 9.0; }
+        }
+        """,
+    "local.d/settings.conf": """
+        few {
+            id = "few";
+            apply { symbols_enabled = ["LLM_CHECK", "LLM_PHISHING", "LLM_OBSERVED"]; }
+        }
+        """,
+}
+
+
 @pytest.fixture(scope="module")
 def own_rspamd(rspamd_installed: None, dns: NxDomainServer) -> Iterator[PrivateRspamd]:
     """An Rspamd whose keys and points the tests of this module change."""
-    files = {
-        "local.d/rspamd_llm.conf": """
-            spam_at_least = 0.9; ham_at_most = 0.1;
-            categories = ["phishing", "scam", "invoice", "tech-support", "spam", "Bad", "none"];
-            """,
-        "local.d/rspamd_llm_group.conf": """
-            symbols = {
-                "LLM_SPAM" { weight = 6.0; }
-                "LLM_HAM" { weight = -1.0; }
-                "LLM_SCAM" { weight = 7.0; }
-                "LLM_INVOICE" { weight = 1.5; description = "An invoice nobody asked for"; }
-            }
-            """,
-    }
-    files |= SEES_NEW_KEYS_SOON
+    files = {"local.d/rspamd_llm.conf": OWN_SECTION, **OWN_FILES, **SEES_NEW_KEYS_SOON}
+    with PrivateRspamd(dns.port, keys=[KEY.hex()], files=files) as instance:
+        yield instance
+
+
+@pytest.fixture(scope="module")
+def observing(rspamd_installed: None, dns: NxDomainServer) -> Iterator[PrivateRspamd]:
+    """The same configuration, but for `observe = true`."""
+    files = {"local.d/rspamd_llm.conf": OWN_SECTION + "observe = true;", **OWN_FILES}
     with PrivateRspamd(dns.port, keys=[KEY.hex()], files=files) as instance:
         yield instance
 
@@ -473,11 +492,165 @@ class TestConfiguration:
             assert scan(rspamd, with_verdict(verdict(s="0.45"))).names == {"LLM_UNCERTAIN"}
             assert "using 0.75 and 0.25" in rspamd.log()
 
-    @pytest.mark.parametrize("name", ["spam", "Bad", "none"])
+    @pytest.mark.parametrize("name", ["spam", "Bad", "none", "observed"])
     def test_impossible_categories_are_named_in_the_log(
         self, own_rspamd: PrivateRspamd, name: str
     ) -> None:
         assert f"category {name} ignored" in own_rspamd.log()
+
+
+class TestObserving:
+    """With `observe = true` no symbol has points, and each says what it would have had."""
+
+    @pytest.mark.parametrize(
+        ("s", "c", "expected"),
+        [
+            ("1.00", "none", {"LLM_SPAM": ["1.00", "would=6.00"], "LLM_OBSERVED": ["6.00"]}),
+            ("0.97", "none", {"LLM_SPAM": ["0.97", "would=5.64"], "LLM_OBSERVED": ["5.64"]}),
+            (
+                "0.90",
+                "phishing",
+                {
+                    "LLM_SPAM": ["0.90", "would=4.80"],
+                    "LLM_PHISHING": ["would=3.00"],
+                    "LLM_OBSERVED": ["7.80"],
+                },
+            ),
+            (
+                "1.00",
+                "scam",  # more than the group's limit
+                {
+                    "LLM_SPAM": ["1.00", "would=6.00"],
+                    "LLM_SCAM": ["would=7.00"],
+                    "LLM_OBSERVED": ["8.00"],
+                },
+            ),
+            (
+                "1.00",
+                "tech-support",  # a symbol without a weight
+                {
+                    "LLM_SPAM": ["1.00", "would=6.00"],
+                    "LLM_TECH_SUPPORT": [],
+                    "LLM_OBSERVED": ["6.00"],
+                },
+            ),
+            ("0.50", "none", {"LLM_UNCERTAIN": ["0.50"], "LLM_OBSERVED": ["0.00"]}),
+            ("0.10", "none", {"LLM_HAM": ["0.10", "would=-1.00"], "LLM_OBSERVED": ["-1.00"]}),
+        ],
+    )
+    def test_scored(
+        self, observing: PrivateRspamd, s: str, c: str, expected: dict[str, list[str]]
+    ) -> None:
+        found = scan(observing, with_verdict(verdict(s=s, c=c)))
+        assert found == Symbols(dict.fromkeys(expected, 0.0), expected)
+
+    @pytest.mark.parametrize(
+        ("s", "c"),
+        [
+            ("0.00", "none"),
+            ("0.50", "none"),
+            ("0.90", "phishing"),
+            ("0.95", "invoice"),
+            ("1.00", "scam"),
+        ],
+    )
+    def test_the_sum_is_what_the_same_rspamd_gives_when_it_acts(
+        self, observing: PrivateRspamd, own_rspamd: PrivateRspamd, s: str, c: str
+    ) -> None:
+        message = with_verdict(verdict(s=s, c=c))
+        given = sum(scan(own_rspamd, message).points.values())
+        assert scan(observing, message).options["LLM_OBSERVED"] == [f"{given:.2f}"]
+
+    @pytest.mark.parametrize("s", ["0.00", "1.00"])
+    def test_the_mail_has_the_score_that_it_has_without_a_verdict(
+        self, observing: PrivateRspamd, s: str
+    ) -> None:
+        plain = observing.scan(mail(), {"Queue-Id": QUEUE_ID})
+        judged = observing.scan(with_verdict(verdict(s=s, c="scam")), {"Queue-Id": QUEUE_ID})
+        assert judged["score"] == plain["score"]
+        assert judged["action"] == plain["action"]
+
+    @pytest.mark.parametrize(
+        ("message", "symbol", "options", "total"),
+        [
+            (mail, "LLM_ABSENT", [], "0.00"),
+            (
+                lambda: with_verdict(verdict(st="skipped", s="-", c="size")),
+                "LLM_SKIPPED",
+                ["size"],
+                "0.00",
+            ),
+            (
+                lambda: with_verdict(verdict(st="unscored", s="-", c="timeout")),
+                "LLM_UNSCORED",
+                ["timeout"],
+                "0.00",
+            ),
+            (lambda: with_verdict("spam"), "LLM_FORGED", ["form", "would=2.00"], "2.00"),
+        ],
+        ids=["absent", "skipped", "unscored", "forged"],
+    )
+    def test_all_other_symbols(
+        self,
+        observing: PrivateRspamd,
+        message: Callable[[], bytes],
+        symbol: str,
+        options: list[str],
+        total: str,
+    ) -> None:
+        expected = {symbol: options, "LLM_OBSERVED": [total]}
+        assert scan(observing, message()) == Symbols(dict.fromkeys(expected, 0.0), expected)
+
+    def test_where_there_is_no_symbol_nothing_is_observed(self, observing: PrivateRspamd) -> None:
+        assert scan(observing, mail(), User="ann").names == set()
+
+    def test_weights_of_the_settings_that_apply(self, observing: PrivateRspamd) -> None:
+        found = scan(
+            observing, with_verdict(verdict(s="1.00")), Settings='{"scores": {"LLM_SPAM": 1.5}}'
+        )
+        assert found.points == {"LLM_SPAM": 0.0, "LLM_OBSERVED": 0.0}
+        assert found.options["LLM_SPAM"] == ["1.00", "would=1.50"]
+
+    def test_a_symbol_that_settings_leave_out_counts_for_nothing(
+        self, observing: PrivateRspamd
+    ) -> None:
+        message = with_verdict(verdict(s="1.00", c="phishing"))
+        found = scan(observing, message, **{"Settings-ID": "few"})
+        assert found.options == {"LLM_PHISHING": ["would=3.00"], "LLM_OBSERVED": ["3.00"]}
+
+    def test_header_is_removed(self, observing: PrivateRspamd) -> None:
+        answer = observing.scan(with_verdict(verdict()), {"Queue-Id": QUEUE_ID})
+        assert answer["milter"]["remove_headers"]["X-GPT-Verdict"] == 0
+
+    def test_it_is_said_once_at_start(
+        self, observing: PrivateRspamd, own_rspamd: PrivateRspamd
+    ) -> None:
+        assert observing.log().count("only observing") == 1
+        assert "only observing" not in own_rspamd.log()
+
+    @pytest.mark.parametrize(
+        ("value", "observes", "complains"),
+        [
+            ('"Yes"', True, False),
+            ('"off"', False, False),
+            ('"perhaps"', True, True),
+            ("1", True, True),
+        ],
+    )
+    def test_value(
+        self,
+        rspamd_installed: None,
+        dns: NxDomainServer,
+        value: str,
+        observes: bool,
+        complains: bool,
+    ) -> None:
+        files = {"local.d/rspamd_llm.conf": f"observe = {value};"}
+        with PrivateRspamd(dns.port, keys=[KEY.hex()], files=files) as rspamd:
+            found = scan(rspamd, with_verdict(verdict(s="0.97")))
+            assert found.points["LLM_SPAM"] == (0.0 if observes else 4.7)
+            assert ("LLM_OBSERVED" in found.names) is observes
+            assert ("observe must be true or false" in rspamd.log()) is complains
 
 
 class TestKeys:
