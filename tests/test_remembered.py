@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 
 from rspamd_llm import breaker as breakers
-from rspamd_llm import store as stores
 from rspamd_llm.breaker import Breaker
 from rspamd_llm.counters import Counters
 from rspamd_llm.domain import EvidenceError, Source
 from rspamd_llm.evidence.pace import Pace, RefusedError
 from rspamd_llm.evidence.remembered import Remembered
 from rspamd_llm.store import MemoryStore, SqliteStore, Store
+from rspamd_llm.store import sqlite as stores
 from tests.waiting import eventually
 
 LONG = 60.0

@@ -19,8 +19,8 @@ from typing import Any, TypeVar
 
 import pytest
 
-from rspamd_llm import store as stores
-from rspamd_llm.store import MemoryStore, SqliteStore, Store, open_store
+from rspamd_llm.store import ENTRY_LIMIT, MemoryStore, SqliteStore, Store, open_store
+from rspamd_llm.store import sqlite as stores
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).parent.parent
@@ -160,14 +160,14 @@ class TestBoth:
 
     def test_what_is_too_long_is_not_kept(self, opened: Opener) -> None:
         async def work(store: Store) -> list[int]:
-            most = stores.ENTRY_LIMIT - len("key")
+            most = ENTRY_LIMIT - len("key")
             await store.put("dns", "key", "x" * most, 100)
             await store.put("dns", "KEY", "x" * (most + 1), 100)
-            await store.put("dns", "k" * stores.ENTRY_LIMIT, "x", 100)
-            keys = ("key", "KEY", "k" * stores.ENTRY_LIMIT)
+            await store.put("dns", "k" * ENTRY_LIMIT, "x", 100)
+            keys = ("key", "KEY", "k" * ENTRY_LIMIT)
             return [len(await store.get("dns", key) or "") for key in keys]
 
-        assert through(opened(), work) == [stores.ENTRY_LIMIT - 3, 0, 0]
+        assert through(opened(), work) == [ENTRY_LIMIT - 3, 0, 0]
 
     def test_text_that_no_file_can_hold_harms_nothing_else(self, opened: Opener) -> None:
         async def work(store: Store) -> str | None:
@@ -179,6 +179,14 @@ class TestBoth:
             return await store.get("dns", "key")
 
         assert through(opened(), work) == "sound"
+
+    def test_nobody_shares_it_so_that_a_claim_is_always_granted(self, opened: Opener) -> None:
+        async def work(store: Store) -> list[bool]:
+            granted = [await store.claim("verdict", "a", 100) for _ in range(2)]
+            await store.release("verdict", "a")
+            return [*granted, await store.claim("verdict", "a", 100)]
+
+        assert through(opened(), work) == [True, True, True]
 
     def test_closed_it_does_nothing(self, opened: Opener) -> None:
         async def work() -> None:
@@ -238,6 +246,17 @@ class TestFile:
 
         through(SqliteStore(path, rows=5), work)
         assert [key for _, key, _ in rows(path)] == ["00", "01", "02", "03", "04"]
+
+    def test_no_kind_pushes_out_another(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(stores, "SWEEP", 10)
+
+        async def work(store: Store) -> None:
+            await store.put("verdict", "a", "x", 10)
+            for number in range(41):
+                await store.put("correspondent", f"{number:02d}", "x", 1_000)
+
+        through(SqliteStore(path, rows=5), work)
+        assert [kind for kind, _, _ in rows(path)] == ["correspondent"] * 5 + ["verdict"]
 
     def test_old_rows_go(self, path: Path, clock: Clock) -> None:
         put(SqliteStore(path, clock=clock), ("a", "x"), ("b", "x"), ttl=10)
@@ -412,7 +431,7 @@ class TestFaults:
         source = """
             import asyncio, logging, resource, sys
             from pathlib import Path
-            from rspamd_llm import store as stores
+            from rspamd_llm.store import sqlite as stores
 
             stores.RETRY, stores.READ_SECONDS = 0.0, 60.0
             logging.basicConfig(level=logging.INFO, format="%(levelname)s", stream=sys.stdout)
@@ -453,7 +472,7 @@ class TestFaults:
         source = """
             import asyncio, logging, os, sys
             from pathlib import Path
-            from rspamd_llm import store as stores
+            from rspamd_llm.store import sqlite as stores
 
             stores.READ_SECONDS = 60.0
             logging.basicConfig(level=logging.INFO, format="%(levelname)s", stream=sys.stdout)
@@ -620,7 +639,7 @@ class TestOpening:
             "memory:///x",
             "/x",
             "file:///x",
-            "redis://host:1/0",
+            "http://host:1/0",
             "SQLITE:///x",
             "sqlite://",
             "sqlite://x/y",
@@ -632,3 +651,9 @@ class TestOpening:
     def test_another_url_is_refused(self, url: str) -> None:
         with pytest.raises(ValueError, match="is no store"):
             open_store(url)
+
+    @pytest.mark.parametrize("url", ["sql://me:s3cret@x/y", "s://me:s3cret/#?@x", "s://s3cret@"])
+    def test_a_refusal_does_not_tell_the_password(self, url: str) -> None:
+        with pytest.raises(ValueError, match="is no store") as caught:
+            open_store(url)
+        assert "s3cret" not in str(caught.value)

@@ -1,8 +1,6 @@
-"""The store: texts by kind and key, for as long as they are good, and counts.
+"""The store in one SQLite file.
 
-What was looked up once is not looked up again, also after a restart.  The only importer of sqlite3,
-whose errors end here: a store that fails costs speed, never a verdict.  What may not live here:
-what the texts mean.
+The only importer of sqlite3, whose errors end here: a store that fails costs speed, never mail.
 """
 
 from __future__ import annotations
@@ -15,21 +13,18 @@ import os
 import sqlite3
 import threading
 import time
-from collections import OrderedDict
+from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
-MEMORY_ROWS = 10_000
-"""Entries in memory: about 10 MB with answers of the usual 1 kB."""
+from rspamd_llm.store.base import fits
+from rspamd_llm.store.memory import MemoryStore
 
-FILE_ROWS = 100_000
-"""Entries in the file: about 100 MB, three sources' answers on 30,000 domains."""
-
-ENTRY_LIMIT = 16_384
-"""Characters of a key and its text.  The longest answer, five search results, has about 2,000, or
-12,000 where JSON spells each as an escape."""
+FILE_ROWS = 50_000
+"""Entries of a kind in the file, so that none pushes out another: about 50 MB for each source's
+answers, 10 MB for verdicts and for correspondents."""
 
 READ_SECONDS = 0.1
 """Seconds for a read, which takes 0.1 ms: with a slow disk it is faster to do without."""
@@ -47,10 +42,10 @@ CLOSE_SECONDS = 1.0
 """Seconds for what is queued to be written at the end; serve.LAST_ANSWERS is twice that."""
 
 SWEEP = 250
-"""Writes between two removals of what is old or too much; the file has no more rows above its
-bound."""
+"""Writes of a kind between two removals of what of it is old or too much; the file has no more rows
+above its bound."""
 
-VERSION = 1
+VERSION = 2
 """Of the tables; a file of another version begins anew, as all in it can be looked up again."""
 
 _TABLES = (
@@ -63,7 +58,7 @@ _TABLES = (
         PRIMARY KEY (kind, key)
     ) WITHOUT ROWID
     """,
-    "CREATE INDEX IF NOT EXISTS entries_expires ON entries (expires)",
+    "CREATE INDEX IF NOT EXISTS entries_expires ON entries (kind, expires)",
 )
 # In the SQL of SQLite 3.34, which Enterprise Linux 9 has: there is no RETURNING yet.
 _GET = "SELECT value FROM entries WHERE kind = :kind AND key = :key AND expires > :now"
@@ -79,93 +74,14 @@ _ADD = """
 """
 _TRIM = """
     DELETE FROM entries WHERE (kind, key) IN (
-        SELECT kind, key FROM entries ORDER BY expires
-        LIMIT max(0, (SELECT count(*) FROM entries) - :rows)
+        SELECT kind, key FROM entries WHERE kind = :kind ORDER BY expires
+        LIMIT max(0, (SELECT count(*) FROM entries WHERE kind = :kind) - :rows)
     )
 """
 
 T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
-
-
-class Store(Protocol):
-    """Texts by kind (a small word such as `dns`) and key.  Nothing here raises.
-
-    Lives in one asyncio loop.  What is longer than ENTRY_LIMIT is not kept.
-    """
-
-    async def get(self, kind: str, key: str) -> str | None:
-        """The text; None where it is unknown, has expired, or the store fails."""
-        ...
-
-    async def put(self, kind: str, key: str, value: str, ttl: float) -> None:
-        """Keeps a text for `ttl` seconds, in place of an earlier one."""
-        ...
-
-    async def add(self, kind: str, key: str, amount: int, ttl: float) -> int:
-        """Counts `amount` more; the new count.
-
-        A count lives for `ttl` seconds from its first addition, and `get` shows it in decimal.
-        """
-        ...
-
-    async def close(self) -> None:
-        """Writes what is to be written, in bounded time.  The store is of no use afterwards."""
-        ...
-
-
-def open_store(url: str) -> Store:
-    """The store at `memory://` or `sqlite:///absolute/path`.  Raises ValueError for others.
-
-    Opens no file: that happens with its first use, and again whenever it failed.
-    """
-    if url == "memory://":
-        return MemoryStore()
-    path = url.removeprefix("sqlite://")
-    if path == url or not path.startswith("/") or path.endswith("/") or "\0" in path:
-        raise ValueError(f'{url!r} is no store; use "memory://" or "sqlite:///absolute/path"')
-    return SqliteStore(Path(path))
-
-
-class MemoryStore:
-    """In memory; beyond `rows` entries the one that was not used for the longest time goes."""
-
-    def __init__(self, rows: int = MEMORY_ROWS, *, clock: Callable[[], float] = time.time) -> None:
-        self._rows = rows
-        self._clock = clock
-        self._entries: OrderedDict[tuple[str, str], tuple[str, float]] = OrderedDict()
-
-    async def get(self, kind: str, key: str) -> str | None:
-        """See Store."""
-        value, expires = self._entries.get((kind, key), ("", 0.0))
-        if expires <= self._clock():
-            self._entries.pop((kind, key), None)
-            return None
-        self._entries.move_to_end((kind, key))
-        return value
-
-    async def put(self, kind: str, key: str, value: str, ttl: float) -> None:
-        """See Store."""
-        self._entries.pop((kind, key), None)
-        if _fits(key, value):
-            self._entries[kind, key] = (value, self._clock() + ttl)
-            if len(self._entries) > self._rows:
-                self._entries.popitem(last=False)
-
-    async def add(self, kind: str, key: str, amount: int, ttl: float) -> int:
-        """See Store."""
-        known = await self.get(kind, key)
-        if known is None:
-            await self.put(kind, key, str(amount), ttl)
-            return amount
-        count = (int(known) if known.isdecimal() else 0) + amount
-        self._entries[kind, key] = (str(count), self._entries[kind, key][1])
-        return count
-
-    async def close(self) -> None:
-        """See Store."""
-        self._entries.clear()
 
 
 class SqliteStore:
@@ -194,7 +110,7 @@ class SqliteStore:
     async def put(self, kind: str, key: str, value: str, ttl: float) -> None:
         """See Store."""
         await self._front.put(kind, key, value, ttl)
-        if _fits(key, value):
+        if fits(key, value):
             now = self._clock()
             self._queue(functools.partial(self._file.put, kind, key, value, now, now + ttl))
 
@@ -209,6 +125,13 @@ class SqliteStore:
             return here
         await self._front.put(kind, key, str(there), ttl)
         return there
+
+    async def claim(self, kind: str, key: str, seconds: float) -> bool:  # noqa: ARG002
+        """See Store.  Nobody shares it."""
+        return True
+
+    async def release(self, kind: str, key: str) -> None:
+        """See Store."""
 
     async def close(self) -> None:
         """See Store."""
@@ -246,7 +169,7 @@ class _File:
         self._path = path
         self._rows = rows
         self._db: sqlite3.Connection | None = None
-        self._writes = 0
+        self._writes: Counter[str] = Counter()
         self._retry_at = 0.0
         self._fails = False
 
@@ -261,7 +184,7 @@ class _File:
 
         def write(db: sqlite3.Connection) -> None:
             db.execute(_PUT, entry)
-            self._wrote(db, now)
+            self._wrote(db, kind, now)
 
         self._run(write)
 
@@ -274,7 +197,7 @@ class _File:
                 db.execute("BEGIN IMMEDIATE")
                 db.execute(_ADD, entry)
                 row = _row(db, "SELECT value FROM entries WHERE kind = :kind AND key = :key", entry)
-            self._wrote(db, now)
+            self._wrote(db, kind, now)
             return str(row[0]) if row else ""
 
         count = self._run(write)
@@ -319,11 +242,11 @@ class _File:
             for statement in _TABLES:
                 db.execute(statement)
 
-    def _wrote(self, db: sqlite3.Connection, now: float) -> None:
-        if self._writes % SWEEP == 0:
-            db.execute("DELETE FROM entries WHERE expires <= ?", (now,))
-            db.execute(_TRIM, {"rows": self._rows})
-        self._writes += 1
+    def _wrote(self, db: sqlite3.Connection, kind: str, now: float) -> None:
+        if self._writes[kind] % SWEEP == 0:
+            db.execute("DELETE FROM entries WHERE kind = ? AND expires <= ?", (kind, now))
+            db.execute(_TRIM, {"kind": kind, "rows": self._rows})
+        self._writes[kind] += 1
         if self._fails:
             self._fails = False
             _log.info("the store %s works again", self._path)
@@ -347,7 +270,3 @@ class _File:
 
 def _row(db: sqlite3.Connection, query: str, values: Mapping[str, object] | None = None) -> Any:
     return db.execute(query, values or {}).fetchone()
-
-
-def _fits(key: str, value: str) -> bool:
-    return len(key) + len(value) <= ENTRY_LIMIT
