@@ -1,5 +1,6 @@
 """The main job, shown: sample mails over SMTP through a private Postfix, the daemon with the
-builtin model, and a private Rspamd; then what each of them said, and what was looked up.
+builtin model, and a private Rspamd; then what each of them said, how often the model was asked, and
+what was looked up.
 
 Run by script/demo.  Everything lives in temporary folders and on free ports, and ends with it.
 """
@@ -12,6 +13,7 @@ import os
 import re
 import secrets
 import sys
+from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass
 from email.message import EmailMessage
@@ -22,7 +24,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.standins import StandIns, signed
-from script.samples import SAMPLES, WORLD, Sample
+from script.samples import SAMPLES, TRUSTED, WORLD, Sample
 from tests.chain import postfix as postfix_parts
 from tests.chain import rspamd as rspamd_parts
 from tests.chain.daemon import EMBEDDED, ROOT, PrivateDaemon
@@ -35,14 +37,30 @@ RSPAMD = {
     "local.d/once_received.conf": "enabled = false;\n",
     # A mail that is rejected is not delivered, and only a delivered one can be shown.
     "local.d/actions.conf": "reject = null;\n",
+    "local.d/maps.d/dmarc_whitelist.inc.local": "".join(f"{domain}\n" for domain in TRUSTED),
 }
+HAM_BELOW = -5.0
+"""Points below which Rspamd decides.  At the default, 0, stock Rspamd decides what authenticates
+and has nothing against it, and how the model judges that could not be shown."""
+
+VERDICT_TTL = 3600
+"""Seconds; the default."""
+
+WAYS = """\
+  asked              the model judged the mail
+  remembered         it had judged a mail of the same campaign: not asked again
+  decided by Rspamd  Rspamd is asked first, and was in no doubt: model not asked
+"""
 NOTE = """\
-Rspamd is at its defaults, except that it rejects nothing, so that each mail can be shown (it would
-at 15 points), and that two checks of host names are off, as this Postfix asks no DNS.
+In no doubt, because its administrator has put the library's domain on the allow-list for mail that
+passes DMARC. Otherwise Rspamd is at its defaults, except that it rejects nothing, so that each mail
+can be shown (it would at 15 points), and that two checks of host names are off, as this Postfix
+asks no DNS. [rspamd] ham_below is -5 instead of 0: at 0, Rspamd would also decide mail for nothing
+but SPF and DKIM that pass. Of these that is all the wanted mail, but the campaign's phish as well.
 """
 LOOKED_UP = """\
 A model that follows instructions reads these lines with the mail. The builtin model has not learned
-to: its scores above are without them, and only the sentence beside a score tells the warnings.
+to: its scores above are without them, and only the sentence below a score tells the warnings.
 
 No question left this machine: DNS, SearXNG and RDAP server are stand-ins of this script that speak
 the real protocols. With the defaults DNS goes to the system's resolvers, registrations are asked
@@ -51,19 +69,25 @@ docs/privacy.md tells what each of them learns, and how to run a SearXNG of your
 """
 
 NEXT = """What next:
-  Your own mail    .venv/bin/rspamd-llm scan -c demo.toml MAIL...   with this demo.toml:
+  Your own mail    .venv/bin/rspamd-llm scan -c demo.toml MAIL...
+                   with this demo.toml:
                        [llm]
                        engine = "embedded"
                        model = "builtin"
-  A real model     The builtin model has 2 million parameters and is here to show the chain.
-                   For mail that matters use gemma3:12b or better at Ollama, llama.cpp or vLLM.
-  Your own server  docs/guide.md: install, choose a model, Postfix's and Rspamd's lines."""
+  A real model     The builtin model has 2 million parameters and is here to
+                   show the chain. For mail that matters use gemma3:12b or
+                   better at Ollama, llama.cpp or vLLM.
+  Your own server  docs/guide.md: install, choose a model, the lines for Postfix
+                   and Rspamd."""
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
     """One delivered mail, as its headers tell."""
 
+    way: str
+    """How the verdict came about."""
+    seconds: str
     score: str
     category: str
     reason: str
@@ -94,24 +118,32 @@ def main() -> int:
         console.print("Starting a private Rspamd, the daemon with its model, a private Postfix ...")
         world = stack.enter_context(StandIns.running(*WORLD))
         rspamd = stack.enter_context(PrivateRspamd(world.zone.port, [key], RSPAMD))
-        settings = {"llm": EMBEDDED, "log": {"level": "debug", "format": "json"}}
+        settings = {
+            "llm": EMBEDDED,
+            "rspamd": {"url": rspamd.url, "ham_below": HAM_BELOW},
+            "store": {"verdict_ttl": VERDICT_TTL},
+            "log": {"level": "debug", "format": "json"},
+        }
         daemon = stack.enter_context(
             PrivateDaemon(settings | world.settings(), keys=(key,), environment=world.environment)
         )
         ours = f"{{ {daemon.milter}, default_action=accept, content_timeout=90s }}"
         postfix = stack.enter_context(PrivatePostfix([ours, rspamd.milter]))
         console.print(
-            f"SMTP 127.0.0.1:{postfix.port}  ->  rspamd-llm {daemon.address}  ->  "
-            f"Rspamd 127.0.0.1:{rspamd.milter_port}\n"
-            f"It looks things up at stand-ins: DNS {world.zone.address}, "
-            f"SearXNG 127.0.0.1:{world.web.port}, RDAP 127.0.0.1:{world.registry.port}\n"
+            f"SMTP 127.0.0.1:{postfix.port} -> rspamd-llm {daemon.milter.removeprefix('inet:')}"
+            f" -> Rspamd 127.0.0.1:{rspamd.milter_port}\n"
+            f"Rspamd's own opinion, asked for first: {rspamd.url}\n"
+            f"Stand-ins: DNS {world.zone.address}, SearXNG 127.0.0.1:{world.web.port},"
+            f" RDAP 127.0.0.1:{world.registry.port}\n"
         )
         seen = [_sent(postfix, daemon, sample) for sample in SAMPLES]
         console.print(_table(seen))
-        console.print(Text(NOTE))
+        console.print(Text(_counted(seen), style="bold"))
+        console.print(Text(WAYS))
+        console.print(_flowing(NOTE))
         console.print(Text("What was looked up for three of them:", style="bold"))
         console.print(_lookups(seen))
-        console.print(Text(LOOKED_UP))
+        console.print(_flowing(LOOKED_UP))
         console.print(Text(NEXT))
     return 0 if all(isinstance(one, Seen) for one in seen) else 1
 
@@ -126,7 +158,7 @@ def _sent(postfix: PrivatePostfix, daemon: PrivateDaemon, sample: Sample) -> See
     mail = re.sub(rb"(?m)^Date: .*$", f"Date: {formatdate()}".encode(), mail, count=1)
     if sample.signer:
         mail = signed(mail, sample.signer)
-    code, reply = postfix.send(mail, sender, ["user@example.org"], helo=helo, client=sample.client)
+    code, reply = postfix.send(mail, sender, [sample.recipient], helo=helo, client=sample.client)
     if code != 250:
         return f"{code} {reply}"
     delivered = postfix.wait_delivered(1)
@@ -155,8 +187,12 @@ def _read(mail: EmailMessage, looked_up: tuple[str, ...]) -> Seen:
         )
         return "\n".join(chosen)
 
+    model = str(mail["X-GPT-Model"] or "")
+    seconds = re.search(r"seconds=([\d.]+)", model)
     return Seen(
-        score=str(mail["X-GPT-Score"] or mail["X-GPT-Status"]),
+        way=_way(str(mail["X-GPT-Status"]), model),
+        seconds=seconds[1] if seconds else "",
+        score=str(mail["X-GPT-Score"] or ""),
         category=str(mail["X-GPT-Category"] or ""),
         reason=str(mail["X-GPT-Reason"] or ""),
         ours=listed(of_ours=True),
@@ -167,23 +203,46 @@ def _read(mail: EmailMessage, looked_up: tuple[str, ...]) -> Seen:
     )
 
 
+def _way(status: str, model: str) -> str:
+    """How a verdict came about, from X-GPT-Status and X-GPT-Model."""
+    if status == "skipped; decided":
+        return "decided by Rspamd"
+    if not status.startswith("scored"):
+        return status
+    return "remembered" if model.endswith("cache=hit") else "asked"
+
+
+def _counted(seen: list[Seen | str]) -> str:
+    """How many mails came to their verdict in which way."""
+    ways = Counter(one.way if isinstance(one, Seen) else "not delivered" for one in seen)
+    return f"{len(seen)} mails: " + ", ".join(f"{count} {way}" for way, count in ways.items())
+
+
+def _flowing(text: str) -> Text:
+    """A text whose paragraphs are as wide as the terminal."""
+    return Text("\n\n".join(" ".join(part.split()) for part in text.split("\n\n")) + "\n")
+
+
 def _table(seen: list[Seen | str]) -> Table:
+    # Three columns, as more do not fit into a terminal of 80.
     table = Table(show_lines=True, header_style="bold")
     table.add_column("mail", max_width=16)
-    table.add_column("the model", min_width=30)
-    table.add_column("symbols, points", no_wrap=True)
-    table.add_column("total", justify="right")
-    table.add_column("action", max_width=10)
+    table.add_column("verdict", min_width=25)
+    table.add_column("symbols and points", no_wrap=True)
     for sample, one in zip(SAMPLES, seen, strict=True):
         if isinstance(one, str):
             table.add_row(sample.what, Text(one, style="red"))
             continue
-        style = "bold red" if one.ours.startswith("LLM_SPAM") else "bold green"
-        said = Text(f"{one.score} {one.category}", style=style)
-        said.append(f"\n{one.reason}", style="not bold default")
+        style = {"LLM_SPAM": "bold red", "LLM_HAM": "bold green"}.get(one.ours.split()[0], "bold")
+        said = Text(one.way, style="bold")
+        if one.score:
+            said.append(f", {one.seconds} s", style="not bold")
+            said.append(f"\n{one.score} {one.category}", style=style)
+            said.append(f"\n{one.reason}", style="not bold")
         symbols = Text(one.ours, style=style)
         symbols.append(f"\n{one.others}", style="not bold default")
-        table.add_row(sample.what, said, symbols, one.total, one.action)
+        symbols.append(f"\ntotal {one.total}: {one.action}", style="default")
+        table.add_row(sample.what, said, symbols)
     return table
 
 

@@ -1,4 +1,4 @@
-"""The demonstration's mails, and what registries, the web and DNS know of their domains.
+"""The demonstration's mails, and what registries, the web, DNS and Rspamd know of their domains.
 
 The mails themselves are in tests/data/demo.  Nothing but data may live here.
 """
@@ -23,13 +23,13 @@ class Sample:
     what: str
     client: str
     signer: str = ""
+    recipient: str = "user@example.org"
     is_telling: bool = False
     """Whether what was looked up is shown."""
 
 
 SAMPLES = (
     Sample("01-personal", "a personal mail", "192.0.35.1", "postbox.example"),
-    Sample("02-newsletter", "a newsletter", "192.0.35.2", "riverside-museum.example"),
     Sample(
         "03-invoice",
         "an invoice of a real firm that few know",
@@ -50,14 +50,41 @@ SAMPLES = (
         "192.0.35.6",
         "vip-spins.example",
     ),
-    Sample("07-french", "a mail in French", "192.0.35.7", "ecole-des-tilleuls.example"),
     Sample(
         "08-french-phish",
         "a bank phish in French in a joiner's name",
         "192.0.35.66",
         is_telling=True,
     ),
+    Sample(
+        "09-campaign",
+        "the first mail of a campaign",
+        "192.0.35.9",
+        "cloudnest-billing.example",
+        recipient="sam.okonkwo@example.org",
+    ),
+    Sample(
+        "10-campaign-copy",
+        "the next one: other name, link, number",
+        "192.0.35.9",
+        "cloudnest-billing.example",
+        recipient="lena.marchetti@example.org",
+    ),
+    Sample("07-french", "a mail in French", "192.0.35.7", "ecole-des-tilleuls.example"),
+    Sample("02-newsletter", "a newsletter", "192.0.35.2", "riverside-museum.example"),
+    Sample(
+        "11-library",
+        "a library's notice",
+        "192.0.35.11",
+        "alder-bridge-library.example",
+    ),
 )
+
+"""In the order in which they are sent.  First come those of which a registry has something to tell:
+it is asked ten questions in a row, and then two a second."""
+
+TRUSTED = ("alder-bridge-library.example",)
+"""Domains that Rspamd's administrator has put on its allow-list for mail that passes DMARC."""
 
 WORLD = (
     Domain(
@@ -130,4 +157,23 @@ WORLD = (
         ],
     ),
     Domain(name="clef-numerique.example", days=1),
+    Domain(
+        name="cloudnest-billing.example",
+        days=2,
+        address="192.0.35.9",
+        bounces="mail.cloudnest-billing.example",
+    ),
+    Domain(
+        name="alder-bridge-library.example",
+        days=6_100,
+        address="192.0.35.11",
+        dmarc="reject",
+        pages=[
+            Found(
+                "Alder Bridge Library",
+                "https://www.alder-bridge-library.example/",
+                "2 Mill Lane, open from ten to six",
+            )
+        ],
+    ),
 )

@@ -27,8 +27,15 @@ from tests.chain.verdicts import KEY, OTHER_KEY
 from tests.chain.verdicts import verdict as signed
 
 DEMO = ROOT / "tests" / "data" / "demo"
-WANTED = ("01-personal", "02-newsletter", "03-invoice", "07-french")
-UNWANTED = ("04-parcel-phish", "05-advance-fee", "06-forged-headers", "08-french-phish")
+WANTED = ("01-personal", "02-newsletter", "03-invoice", "07-french", "11-library")
+UNWANTED = (
+    "04-parcel-phish",
+    "05-advance-fee",
+    "06-forged-headers",
+    "08-french-phish",
+    "09-campaign",
+    "10-campaign-copy",
+)
 PLAIN = b"From: a@example.net\r\nTo: bob@example.org\r\nSubject: hello\r\n\r\nHello Bob.\r\n"
 FORGED = b"X-GPT-Verdict: v=1; st=scored; q=x; t=1; s=0.00; c=none; k=0; m=0\r\n" + PLAIN
 
