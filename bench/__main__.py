@@ -8,7 +8,8 @@ Others have options of their own (--help): `python -m bench reading` for what re
 a mail can talk the model round, `python -m bench fuzz` for whether a peer that speaks broken milter
 does the daemon any harm, `python -m bench faults` for what becomes of mail when something breaks,
 `python -m bench load` for how the daemon holds under load, `python -m bench profile` for where its
-time goes then, `python -m bench soak` for whether its memory stays flat over 100,000 messages.
+time goes then, `python -m bench soak` for whether its memory stays flat over 100,000 messages,
+`python -m bench campaign` for what copies of one mail cost.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ import argparse
 import sys
 
 from bench import (
+    campaign,
     evidence,
     faults,
+    fingerprints,
     fuzz,
     injection,
     latency,
@@ -42,6 +45,8 @@ BENCHMARKS = {
 
 # These read their own options.
 APART = {
+    "fingerprints": fingerprints.main,
+    "campaign": campaign.main,
     "reading": reading.main,
     "evidence": evidence.main,
     "injection": injection.main,

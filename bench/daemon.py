@@ -37,12 +37,27 @@ provider = "none"
 [gate]
 skip_networks = []
 [store]
-url = "memory://"
+url = "{store}"
+verdict_ttl = {verdict_ttl}
 [trust]
 key_file = "{key}"
 [metrics]
 listen = "127.0.0.1:{port}"
 """
+
+
+def configuration(
+    address: str, model: str, key: Path, *, store: str = "memory://", verdict_ttl: int = 0
+) -> str:
+    """The daemon's configuration, as TOML."""
+    return CONFIGURATION.format(
+        address=address,
+        model=model,
+        key=key,
+        port=free_port(),
+        store=store,
+        verdict_ttl=verdict_ttl,
+    )
 
 
 @dataclass(frozen=True)
@@ -64,18 +79,24 @@ class Daemon:
 
 
 @contextlib.contextmanager
-def daemon(model: str, *, stand_in: bool = False, unix: bool = False) -> Iterator[Daemon]:
+def daemon(
+    model: str,
+    *,
+    stand_in: bool = False,
+    unix: bool = False,
+    store: str = "memory://",
+    verdict_ttl: int = 0,
+) -> Iterator[Daemon]:
     """The daemon, asking the given model server. The stand-in is a bare pymilter program, which
-    shows what libmilter and one HTTP call cost. Listens on TCP, or on a unix socket."""
+    shows what libmilter and one HTTP call cost. Listens on TCP, or on a unix socket. Asks about
+    each mail, unless verdicts are remembered."""
     with tempfile.TemporaryDirectory(prefix="rspamd-llm-bench-") as name:
         folder = Path(name)
         address = f"unix:{folder}/milter" if unix else f"inet:{free_port()}@127.0.0.1"
         key, config = folder / "verdict.key", folder / "rspamd-llm.toml"
         key.touch(mode=0o600)
         key.write_text(secrets.token_hex(32) + "\n")
-        config.write_text(
-            CONFIGURATION.format(address=address, model=model, key=key, port=free_port())
-        )
+        config.write_text(configuration(address, model, key, store=store, verdict_ttl=verdict_ttl))
         command = ["rspamd_llm", "serve", "-c", str(config)]
         if stand_in:
             command = ["bench.echomilter", address, f"model={model}"]

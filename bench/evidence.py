@@ -30,10 +30,12 @@ from bench.standins import StandIns
 from rspamd_llm import config as configs
 from rspamd_llm import lookups, tokens
 from rspamd_llm.config import Config
+from rspamd_llm.counters import Counters
 from rspamd_llm.domain import Brief, Deadline, Envelope, Evidence, Facts, Mail, Message
 from rspamd_llm.evidence.authentication import authenticate
 from rspamd_llm.evidence.dns import Dns
 from rspamd_llm.lookups import Lookups
+from rspamd_llm.store import open_store
 
 LATENCY = 0.3  # seconds for each answer of a stand-in
 MAILS = 40  # each of domains that nobody has heard of before
@@ -119,17 +121,20 @@ def _serve(line: Connection, mails: int, latency: float) -> None:
 @contextlib.asynccontextmanager
 async def looking(config: Config) -> AsyncIterator[Lookups]:
     """The daemon's own lookups, freshly started."""
-    started = await lookups.start(config, api_key="", durable=True)
+    store = open_store(config.store.url)
+    started = await lookups.start(config, api_key="", store=store, counters=Counters())
     try:
         yield started
     finally:
         await started.stop()
+        await store.close()
 
 
 async def seconds(started: Lookups, one: Story) -> float:
     """How long it takes to gather everything on a mail.  Ends the benchmark if anything lacks."""
     began = time.perf_counter()
-    told = await started.gatherer.gather(one.message, one.mail, one.facts, Deadline.after(DEADLINE))
+    inquiry = started.gatherer.inquire(one.message, one.mail, one.facts, Deadline.after(DEADLINE))
+    told = await inquiry.evidence()
     took = time.perf_counter() - began
     whole = told.authentication is not None and told.authentication.dmarc == "pass"
     if told.missing or not whole or {*told.registrations} != {*one.domains} or len(told.web) != 3:

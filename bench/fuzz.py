@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench import milterwire as wire
-from bench.daemon import CONFIGURATION, free_port, model_server, started
+from bench.daemon import configuration, free_port, model_server, started
 from bench.fuzzcases import KINDS, Case, make
 from bench.milterclient import Closed, Envelope, Mail, MilterClient
 from bench.usage import Usage
@@ -265,9 +265,7 @@ async def _run(seed: int, seconds: float, kind: str) -> None:
         key, config, log = folder / "verdict.key", folder / "rspamd-llm.toml", folder / "log"
         key.touch(mode=0o600)
         key.write_text(secret + "\n")
-        config.write_text(
-            CONFIGURATION.format(address=address, model=model, key=key, port=free_port())
-        )
+        config.write_text(configuration(address, model, key))
         with started(["rspamd_llm", "serve", "-c", str(config)], log) as process:
             target = Target(address, process.pid, bytes.fromhex(secret))
             try:

@@ -137,7 +137,7 @@ class Leaks:
 
 async def _scores(plan: assembly.Plan, questions: Mapping[Key, Brief]) -> dict[Key, float]:
     """The engine's score for each mail that it has one for.  Like prompts are asked once."""
-    works = await assembly.start(plan, Nursery(), durable=False)
+    works = await assembly.start(plan, Nursery())
     known: dict[tuple[str, str], asyncio.Future[float | None]] = {}
     room = asyncio.Semaphore(AHEAD)
 

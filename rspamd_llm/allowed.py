@@ -182,17 +182,23 @@ OPTIONAL_LISTEN = readable(
 )
 
 
-_LOGIN = re.compile(r"//[^/\s\"]*@")
+# Up to the last @: a password may hold any sign.
+_LOGIN = re.compile(r"//[^\s\"]*@")
+
+
+def without_login(url: str) -> str:
+    """A URL as it may be shown: name and password left out."""
+    return _LOGIN.sub("//...@", url)
 
 
 def shown(value: Any) -> str:
     """A found value as it stands in TOML, bounded.
 
-    A setting never holds a secret itself, but for a URL with a password that we do not allow.
+    A setting never holds a secret itself, but for a URL with a password.
     """
     if isinstance(value, str | bool):
         told = json.dumps(value, ensure_ascii=False)
-        told = _LOGIN.sub("//...@", told)
+        told = without_login(told)
     elif isinstance(value, int) and value.bit_length() > 256:
         told = "a very long number"  # which Python may refuse to write out
     elif isinstance(value, list):

@@ -6,8 +6,9 @@ What may not live here: decisions.  Used by the commands serve, scan and check.
 from __future__ import annotations
 
 import asyncio
+import functools
 import ipaddress
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -15,17 +16,27 @@ from pathlib import Path
 from rspamd_llm import compact, fence, lookups
 from rspamd_llm import engine as engines
 from rspamd_llm import prompt as prompts
+from rspamd_llm import store as stores
 from rspamd_llm.config import Config
-from rspamd_llm.domain import Brief, ConfigError, Prompt
+from rspamd_llm.correspondents import Correspondents
+from rspamd_llm.counters import Counters
+from rspamd_llm.domain import Brief, ConfigError, Key, Prompt
 from rspamd_llm.engine import BUILTIN, Engine
+from rspamd_llm.fingerprint import fingerprint
 from rspamd_llm.gate import Gate
 from rspamd_llm.health import Health
+from rspamd_llm.lists import Kind, ListFile
 from rspamd_llm.llm import ModelClient
 from rspamd_llm.lookups import Lookups
+from rspamd_llm.memory import VerdictMemory
 from rspamd_llm.nursery import Nursery
+from rspamd_llm.opinion import Doubt
 from rspamd_llm.readers import Readers
-from rspamd_llm.scanner import Profile, Scanner
+from rspamd_llm.rspamd import Rspamd
+from rspamd_llm.scanner import Scanner
 from rspamd_llm.servers import Endpoint
+from rspamd_llm.steps import Profile
+from rspamd_llm.store import MemoryStore, Store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +47,9 @@ class Plan:
     profile: Profile
     order: engines.Order | None
     endpoints: tuple[Endpoint, ...]
+    gate: Gate
     search_key: str = field(repr=False)
+    rspamd_password: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +62,9 @@ class Works:
     readers: Readers
     engine: Engine | None
     lookups: Lookups
+    rspamd: Rspamd | None
+    store: Store
+    counters: Counters
 
     async def health(self) -> Health:
         """How all of it is."""
@@ -62,12 +78,15 @@ class Works:
         )
 
     async def stop(self) -> None:
-        """Closes the connections and ends the engine."""
+        """Closes the connections, ends the engine, and writes what is to be remembered."""
         await self.readers.close()
         await self.lookups.stop()
         await self.client.close()
+        if self.rspamd:
+            await self.rspamd.close()
         if self.engine:
             await self.engine.stop()
+        await self.store.close()
 
 
 def plan(config: Config) -> Plan:
@@ -96,32 +115,59 @@ def plan(config: Config) -> Plan:
             endpoints = tuple(Endpoint(url, key) for url in listed)
     except ConfigError as error:
         faults += error.faults
-    search_key = ""
+    search_key = rspamd_password = ""
+    gate = None
     try:
         if config.search.provider == "brave":
             search_key = _secret(config.search.api_key_file, "search.api_key_file")
+        rspamd_password = _secret(config.rspamd.password_file, "rspamd.password_file")
     except ConfigError as error:
         faults += error.faults
+    try:
+        gate = _gate(config)
+    except ConfigError as error:
+        faults += error.faults
+    try:
+        stores.open_store(config.store.url)
+    except ValueError as error:
+        faults.append(f"store.url: {error}")
     if config.search.provider == "searxng" and not config.search.url:
         faults.append("search.url: is empty; name your SearXNG instance, or another provider")
     if config.search.provider == "brave" and not config.search.api_key_file:
         faults.append("search.api_key_file: is empty; Brave's API wants a key in a file")
-    if faults or profile is None:
+    if faults or profile is None or gate is None:
         raise ConfigError(tuple(faults))
     return Plan(
-        config=config, profile=profile, order=order, endpoints=endpoints, search_key=search_key
+        config=config,
+        profile=profile,
+        order=order,
+        endpoints=endpoints,
+        gate=gate,
+        search_key=search_key,
+        rspamd_password=rspamd_password,
     )
 
 
 async def start(
-    plan: Plan, nursery: Nursery, *, durable: bool, lost: Callable[[], None] = lambda: None
+    plan: Plan,
+    nursery: Nursery,
+    *,
+    keys: Sequence[Key] = (),
+    lost: Callable[[], None] = lambda: None,
 ) -> Works:
-    """Starts what was planned; `durable` as in lookups.start, `lost` as in Readers.
+    """Starts what was planned; `lost` as in Readers.
 
-    Raises EngineError if the embedded engine does not start, and ConfigError.
+    `keys` are the verdict keys of a daemon.  Without them nothing is read from or written to the
+    configured store, and no verdict remembered: a command run by root would leave files in it that
+    the daemon's user cannot write.  Raises EngineError if the embedded engine does not start, and
+    ConfigError.
     """
     config = plan.config
-    looking = asyncio.create_task(lookups.start(config, api_key=plan.search_key, durable=durable))
+    store = stores.open_store(config.store.url) if keys else MemoryStore()
+    counters = Counters()
+    looking = asyncio.create_task(
+        lookups.start(config, api_key=plan.search_key, store=store, counters=counters)
+    )
     engine = Engine(plan.order) if plan.order else None
     try:
         if engine:
@@ -137,15 +183,25 @@ async def start(
         context_tokens=config.llm.context_tokens,
         longest=config.milter.deadline,
     )
+    rspamd = None
+    if config.rspamd.url:
+        rspamd = Rspamd(config.rspamd.url, plan.rspamd_password, config.rspamd.timeout, counters)
+    correspondents = None
+    if keys and config.gate.learn_correspondents:
+        correspondents = Correspondents(store, keys)
     readers = Readers(nursery, lost=lost)
     scanner = Scanner(
-        gate=Gate(
-            skip_authenticated=config.gate.skip_authenticated,
-            skip_networks=tuple(map(ipaddress.ip_network, config.gate.skip_networks)),
-            max_size=config.gate.max_size,
-            sample=config.gate.sample,
-        ),
+        gate=plan.gate,
         read=readers.read,
+        opine=rspamd.opinion if rspamd else None,
+        settles=_doubt(config).settles,
+        correspondents=correspondents,
+        fingerprint=functools.partial(
+            fingerprint, instructions=plan.profile.id, model=config.llm.model
+        ),
+        memory=VerdictMemory(
+            store, ttl=config.store.verdict_ttl if keys else 0, model=config.llm.model
+        ),
         profile=plan.profile,
         gatherer=looked_up.gatherer,
         asker=client,
@@ -159,6 +215,35 @@ async def start(
         readers=readers,
         engine=engine,
         lookups=looked_up,
+        rspamd=rspamd,
+        store=store,
+        counters=counters,
+    )
+
+
+def _gate(config: Config) -> Gate:
+    """The policy of [gate], its lists read.  Raises ConfigError."""
+    gate = config.gate
+    allow = optout = None
+    if gate.allow_file:
+        allow = ListFile(Path(gate.allow_file), Kind.SENDERS, setting="gate.allow_file")
+    if gate.optout_file:
+        optout = ListFile(Path(gate.optout_file), Kind.RECIPIENTS, setting="gate.optout_file")
+    return Gate(
+        skip_authenticated=gate.skip_authenticated,
+        skip_networks=tuple(map(ipaddress.ip_network, gate.skip_networks)),
+        max_size=gate.max_size,
+        sample=gate.sample,
+        allow=allow,
+        optout=optout,
+    )
+
+
+def _doubt(config: Config) -> Doubt:
+    return Doubt(
+        ham_below=config.rspamd.ham_below,
+        except_symbols=config.rspamd.except_symbols,
+        trigger_symbols=config.rspamd.trigger_symbols,
     )
 
 
@@ -169,7 +254,12 @@ def _profile(config: Config) -> Profile:
         def small(brief: Brief, _room: int | None) -> Prompt:
             return compact.compact_prompt(brief.mail, brief.facts, categories)
 
-        return Profile(prompt=small, room=0, fallback_reason=compact.strongest_facts)
+        return Profile(
+            prompt=small,
+            room=0,
+            id=f"builtin {metadata.version('rspamd-llm')} {categories}",
+            fallback_reason=compact.strongest_facts,
+        )
     instructions = prompts.load_instructions(
         file=config.prompt.file,
         categories=categories,
@@ -184,7 +274,10 @@ def _profile(config: Config) -> Profile:
         return prompts.instruct(brief, instructions, mark=fence.mark(), room=room)
 
     return Profile(
-        prompt=instruct, room=instructions.room, fallback_reason=lambda _facts, _evidence: ""
+        prompt=instruct,
+        room=instructions.room,
+        id=repr(instructions),
+        fallback_reason=lambda _facts, _evidence: "",
     )
 
 

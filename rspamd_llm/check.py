@@ -5,10 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-import time
-from collections.abc import Awaitable
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 
@@ -16,41 +13,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from rspamd_llm import advice, assembly, keys, log, postfix, running
+from rspamd_llm import advice, assembly, checkup, keys, log, postfix, running
 from rspamd_llm import config as configs
+from rspamd_llm.checkup import Result
 from rspamd_llm.config import Config
-from rspamd_llm.domain import (
-    AddressError,
-    ConfigError,
-    Deadline,
-    Envelope,
-    EvidenceError,
-    Message,
-    ModelError,
-    RspamdLlmError,
-    Scored,
-    Unscored,
-)
-from rspamd_llm.evidence.dns import Dns
+from rspamd_llm.domain import AddressError, ConfigError, RspamdLlmError
 from rspamd_llm.health import Health, ServerHealth
 from rspamd_llm.libmilter import Address
-from rspamd_llm.lookups import Lookups
 from rspamd_llm.nursery import Nursery
 from rspamd_llm.running import address
-
-SERVER_TIMEOUT = 5.0
-"""Seconds for a model server to list its models."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
-    """One check: what was looked at, how it was found, and where it failed cause and cure."""
-
-    check: str
-    status: str
-    """ok, warning or failed."""
-    detail: str
-    cure: str = ""
 
 
 def check(path: Path | None, *, as_json: bool) -> int:
@@ -198,7 +169,7 @@ def _postfix(config: Config) -> list[Result]:
 async def _model(config: Config) -> list[Result]:
     try:
         plan = assembly.plan(config)
-        works = await assembly.start(plan, Nursery(), durable=False)
+        works = await assembly.start(plan, Nursery())
     except ConfigError as error:
         return [
             Result(check="model", status="failed", detail=fault, cure="correct the setting")
@@ -207,143 +178,15 @@ async def _model(config: Config) -> list[Result]:
     except RspamdLlmError as error:
         return [Result(check="model", status="failed", detail=str(error), cure="see above")]
     try:
-        results = [] if works.engine else await _servers(plan, works)
-        results += await _evidence(config, works.lookups)
+        results = [] if works.engine else await checkup.servers(plan, works)
+        results += await checkup.evidence(config, works.lookups)
+        if works.rspamd is not None:
+            results.append(await checkup.opinion(config, works.rspamd))
         if any(result.status == "failed" for result in results):
             return results
-        return [*results, await _probe(config, works)]
+        return [*results, await checkup.probe(config, works)]
     finally:
         await works.stop()
-
-
-async def _servers(plan: assembly.Plan, works: assembly.Works) -> list[Result]:
-    results = []
-    for endpoint in plan.endpoints:
-        url, model = endpoint.base_url, plan.config.llm.model
-        try:
-            models = await works.client.models(endpoint, Deadline.after(SERVER_TIMEOUT))
-        except ModelError as error:
-            results.append(
-                Result(
-                    check="model server",
-                    status="failed",
-                    detail=f"{url}: {error}",
-                    cure="start the model server, or correct llm.base_url; it ends in /v1",
-                )
-            )
-            continue
-        results.append(Result(check="model server", status="ok", detail=f"{url} answers"))
-        if model in models:
-            results.append(Result(check="model", status="ok", detail=f"{url} has {model}"))
-        else:
-            offered = ", ".join(models[:10]) or "none"
-            results.append(
-                Result(
-                    check="model",
-                    status="failed",
-                    detail=f"{url} does not offer {model}; it offers {offered}",
-                    cure=f"correct llm.model, or load the model (Ollama: `ollama pull {model}`)",
-                )
-            )
-    return results
-
-
-EVERYBODYS = "iana.org"
-"""A domain that has DNS records, a registration and pages on the web, and tells nothing of us."""
-
-
-async def _evidence(config: Config, lookups: Lookups) -> list[Result]:
-    """Whether each source of evidence answers.  One that does not costs evidence, never mail."""
-    asked: list[tuple[str, Awaitable[bool], str]] = []
-    if config.evidence.dns or config.evidence.authentication == "auto":
-        asked.append(
-            (
-                "dns",
-                _has_mail(lookups.dns),
-                "name working servers in evidence.nameservers, or set evidence.dns = false",
-            )
-        )
-    if lookups.rdap is not None:
-        asked.append(
-            (
-                "registration",
-                _finds(lookups.rdap.look_up(EVERYBODYS)),
-                "allow HTTPS to data.iana.org and the registries, or set evidence.registration = "
-                "false",
-            )
-        )
-    if lookups.engine is not None:
-        asked.append(
-            (
-                "web search",
-                _finds(lookups.engine.search(EVERYBODYS, config.search.timeout)),
-                "see docs/privacy.md for the providers and a SearXNG of your own, or set "
-                'search.provider = "none"',
-            )
-        )
-    return [await _health(name, answer, cure) for name, answer, cure in asked]
-
-
-async def _has_mail(dns: Dns) -> bool:
-    return bool((await dns.query(EVERYBODYS, "MX")).values)
-
-
-async def _finds(answer: Awaitable[object]) -> bool:
-    return bool(await answer)
-
-
-async def _health(name: str, answer: Awaitable[bool], cure: str) -> Result:
-    began = time.monotonic()
-    try:
-        found = await answer
-    except EvidenceError as error:
-        return Result(check=name, status="warning", detail=str(error), cure=cure)
-    seconds = time.monotonic() - began
-    if not found:
-        detail = f"answers, and knows nothing of {EVERYBODYS}"
-        return Result(check=name, status="warning", detail=detail, cure=cure)
-    return Result(check=name, status="ok", detail=f"knows {EVERYBODYS}, in {seconds:.2f} s")
-
-
-PROBE = """From: Alice Example <alice@example.org>
-To: bob@example.org
-Subject: Lunch on Thursday
-Date: {date}
-Message-ID: <probe@example.org>
-
-Hi Bob,
-
-shall we have lunch on Thursday at noon, as always? The soup was good last time.
-
-Alice
-"""
-
-
-async def _probe(config: Config, works: assembly.Works) -> Result:
-    """A harmless mail, judged as any other."""
-    date = datetime.now(UTC).strftime("%a, %d %b %Y %H:%M:%S +0000")
-    data = PROBE.format(date=date).replace("\n", "\r\n").encode()
-    began = time.monotonic()
-    scan = await works.scanner.scan(
-        Message(envelope=Envelope(), data=data, size=len(data)),
-        Deadline.after(config.milter.deadline),
-    )
-    seconds = time.monotonic() - began
-    match scan.outcome:
-        case Scored(verdict=verdict):
-            detail = f"a harmless mail scored {verdict.score:.2f} in {seconds:.2f} s"
-            return Result(check="probe", status="ok", detail=detail)
-        case Unscored(code=code, cause=cause):
-            return Result(
-                check="probe",
-                status="failed",
-                detail=f"{code}: {cause}",
-                cure="see what the model server logs; `rspamd-llm scan --explain` shows its answer",
-            )
-        case skipped:
-            return Result(
-                check="probe", status="warning", detail=f"skipped by the gate: {skipped.code}"
-            )
 
 
 def _table(results: list[Result]) -> Table:

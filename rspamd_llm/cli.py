@@ -14,6 +14,7 @@ from importlib import metadata
 from pathlib import Path
 
 from rspamd_llm import config as configs
+from rspamd_llm.allowed import without_login
 from rspamd_llm.domain import AddressError, ConfigError, RspamdLlmError
 
 DEFAULT_CONFIG = Path("/etc/rspamd-llm/rspamd-llm.toml")
@@ -93,7 +94,9 @@ def _show_config(parsed: argparse.Namespace) -> int:
     import tomli_w  # noqa: PLC0415
 
     config = configs.Config() if parsed.defaults else _load(parsed.config)
-    print(tomli_w.dumps(configs.to_document(config)), end="")
+    document = configs.to_document(config)
+    document["store"]["url"] = without_login(config.store.url)
+    print(tomli_w.dumps(document), end="")
     return 0
 
 

@@ -9,7 +9,6 @@ each means stands in conf/rspamd-llm.toml.
 from __future__ import annotations
 
 import dataclasses
-import operator
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -123,6 +122,7 @@ class Gate:
     allow_file: str = setting("", text)
     optout_file: str = setting("", text)
     sample: float = setting(1.0, number(0, 1))
+    learn_correspondents: bool = setting(False, boolean)
 
 
 # 4.6 is the score of BAYES_SPAM where Bayes is 95 % sure, with Rspamd's weight of 5.1.
@@ -247,23 +247,9 @@ def to_document(config: Config) -> dict[str, Any]:
     }
 
 
-# Settings that govern nothing yet, with the values that promise nothing.
-_NOT_BUILT: Mapping[str, tuple[Any, ...]] = {
-    "gate.allow_file": ("",),
-    "gate.optout_file": ("",),
-    "rspamd.url": ("",),
-}
-
-
 def warnings(config: Config) -> tuple[str, ...]:
     """What an administrator should know of legal settings, as sentences for the log."""
-    idle = [
-        path
-        for path, harmless in _NOT_BUILT.items()
-        if operator.attrgetter(path)(config) not in harmless
-    ]
-    told = (f"without effect in this version: {', '.join(idle)}",) if idle else ()
-    return told + _builtin(config) + _contradictions(config)
+    return _builtin(config) + _contradictions(config)
 
 
 def _builtin(config: Config) -> tuple[str, ...]:
@@ -291,8 +277,6 @@ def _contradictions(config: Config) -> tuple[str, ...]:
     is_searching = config.search.provider != "none"
     searching = [("search.timeout", config.search.timeout)] if is_searching else []
     told = []
-    if config.store.url.startswith(("valkey", "redis")):
-        told.append("store.url: Valkey is not there yet; memory is used in its place")
     if config.evidence.authentication == "header" and not config.evidence.trusted_authserv:
         told.append('evidence.authentication is "header", and trusted_authserv names no host')
     told += [
@@ -306,7 +290,7 @@ def _contradictions(config: Config) -> tuple[str, ...]:
     ]
     if is_searching and config.search.timeout > config.evidence.timeout:
         told.append("search.timeout is above evidence.timeout: it will never be reached")
-    told += _crowding(config)
+    told += _crowding(config) + _unproven(config) + _never_asked(config)
     if config.milter.drain + STOP_ROOM > UNIT_STOP:
         told.append(
             f"milter.drain ({config.milter.drain:g} s) needs TimeoutStopSec="
@@ -320,6 +304,37 @@ def _contradictions(config: Config) -> tuple[str, ...]:
     if config.milter.socket.startswith("inet") and config.milter.socket_group:
         told.append("milter.socket_group only applies to a unix socket")
     return tuple(told)
+
+
+def _unproven(config: Config) -> list[str]:
+    """Policy that trusts a sender's proof, where none is asked for."""
+    told = []
+    if config.evidence.authentication == "off":
+        told += [
+            f'{name} has no effect with evidence.authentication = "off": nothing proves the sender'
+            for name, is_set in (
+                ("gate.allow_file", bool(config.gate.allow_file)),
+                ("gate.learn_correspondents", config.gate.learn_correspondents),
+            )
+            if is_set
+        ]
+    if config.gate.learn_correspondents and config.store.url == "memory://":
+        told.append('gate.learn_correspondents with store.url = "memory://" forgets at each start')
+    return told
+
+
+def _never_asked(config: Config) -> list[str]:
+    """Rules of [rspamd] of which one makes another useless."""
+    rspamd = config.rspamd
+    if not rspamd.url:
+        given = rspamd.trigger_symbols or rspamd.except_symbols != _EXCEPT_SYMBOLS
+        return ["[rspamd] has no effect without rspamd.url"] if given else []
+    useless = [name for name in rspamd.trigger_symbols if rspamd.except_symbols.get(name) == 0]
+    return [
+        f"rspamd.trigger_symbols: {name} stands in except_symbols too: mail with it is never asked"
+        " about"
+        for name in useless
+    ]
 
 
 def _crowding(config: Config) -> list[str]:

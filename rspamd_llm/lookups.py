@@ -1,4 +1,4 @@
-"""[evidence], [search] and [store] -> a Gatherer with its sources, ready to work.
+"""[evidence] and [search] -> a Gatherer with its sources, ready to work.
 
 The adapters of evidence/ are put together here.  What may not live here: decisions.
 """
@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from rspamd_llm import domains
-from rspamd_llm import store as stores
 from rspamd_llm.breaker import Breaker
 from rspamd_llm.config import Config
 from rspamd_llm.counters import Counters
@@ -37,7 +36,7 @@ from rspamd_llm.evidence.privacy import Privacy
 from rspamd_llm.evidence.registration import Rdap
 from rspamd_llm.evidence.remembered import Remembered
 from rspamd_llm.evidence.search import Engine, Search
-from rspamd_llm.store import MemoryStore, Store
+from rspamd_llm.store import Store
 
 HOUR, DAY = 3_600.0, 86_400.0
 
@@ -67,32 +66,26 @@ class Lookups:
     """What looks things up: belongs to the asyncio loop that started it."""
 
     gatherer: Gatherer
-    counters: Counters
     dns: Dns
     fetcher: Fetcher
-    store: Store
     engine: Engine | None
     rdap: Rdap | None
 
     async def stop(self) -> None:
-        """Ends what is under way, closes connections, and writes what is to be remembered."""
+        """Ends what is under way, and closes connections."""
         await self.gatherer.stop()
         if self.engine is not None:
             await self.engine.close()
         await self.fetcher.close()
-        await self.store.close()
 
 
-async def start(config: Config, *, api_key: str, durable: bool) -> Lookups:
-    """Starts the sources that are switched on.
+async def start(config: Config, *, api_key: str, store: Store, counters: Counters) -> Lookups:
+    """Starts the sources that are switched on; what they find is kept in `store`.
 
-    Without `durable` nothing is read from or written to the configured store: a command run by
-    root would leave files in it that the daemon's user cannot write.  Raises ConfigError.
+    Raises ConfigError.
     """
     dns = Dns(config.evidence.nameservers, seconds=DNS_SECONDS)
     fetcher = Fetcher(dns.addresses)
-    store = _store(config) if durable else MemoryStore()
-    counters = Counters()
     try:
         rdap = None
         if config.evidence.registration:
@@ -131,20 +124,11 @@ async def start(config: Config, *, api_key: str, durable: bool) -> Lookups:
     )
     return Lookups(
         gatherer=gatherer,
-        counters=counters,
         dns=dns,
         fetcher=fetcher,
-        store=store,
         engine=engine,
         rdap=rdap,
     )
-
-
-def _store(config: Config) -> Store:
-    try:
-        return stores.open_store(config.store.url)
-    except ValueError:
-        return MemoryStore()  # valkey:// is not built yet, which config.warnings says
 
 
 async def _engine(config: Config, fetcher: Fetcher, api_key: str) -> Engine | None:

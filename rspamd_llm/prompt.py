@@ -20,6 +20,7 @@ from importlib import resources
 from pathlib import Path
 
 from rspamd_llm import domains, fence, redact, spelling, tokens
+from rspamd_llm import opinion as opinions
 from rspamd_llm.domain import (
     NO_CATEGORY,
     AnswerForm,
@@ -49,6 +50,9 @@ EXCERPT = 1_000
 
 EVIDENCE = 250
 """What all that was looked up may cost, by `tokens.at_most`: it explains the mail, and is short."""
+
+OPINION = 120
+"""What Rspamd's opinion may cost beside it: its symbols cost some 100."""
 
 WEB_LEAST = 30
 """Below this there is no room for more than a domain's name and a word of what is said of it."""
@@ -158,7 +162,8 @@ def instruct(
     looked_up, web = _evidence(
         brief, mark, min(EVIDENCE, budget // 4), mark_data=instructions.mark_data
     )
-    before = f"{known}{looked_up}{web}\n\nMAIL ({_UNTRUSTED})"
+    opinion = _opinion(brief, min(OPINION, budget // 8))
+    before = f"{known}{looked_up}{opinion}{web}\n\nMAIL ({_UNTRUSTED})"
     # The plain text stands there only where it says something else than what is shown.
     shown = mail if facts.has(Flag.PARTS_DIFFER) else dataclasses.replace(mail, plain="")
     left = budget - tokens.at_most(before) - tokens.at_most(fence.fence("", mark))
@@ -232,6 +237,14 @@ def _evidence(brief: Brief, mark: str, room: int, *, mark_data: bool) -> tuple[s
     if not told:
         return known, ""
     return known, f"\n\n{head}\n{fence.fence(chr(10).join(told), mark)}"
+
+
+def _opinion(brief: Brief, room: int) -> str:
+    """What Rspamd thinks, within `room`."""
+    if brief.evidence.opinion is None:
+        return ""
+    lines = opinions.told(brief.evidence.opinion)
+    return "".join(_fitting_lines((f"\n{_without_prose(line)}" for line in lines), room))
 
 
 def _fitting_lines(lines: Iterable[str], room: int) -> Iterator[str]:

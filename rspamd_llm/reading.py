@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from rspamd_llm import facts as facts_of
+from rspamd_llm import fingerprint as fingerprints
 from rspamd_llm import gate, injection
 from rspamd_llm import mail as mails
 from rspamd_llm.domain import Mail, Message, Reading
@@ -19,6 +20,7 @@ def prepare() -> None:
     """Builds the tables that the first mail would else wait for."""
     facts_of.prepare()
     injection.prepare()
+    fingerprints.prepare()
 
 
 def read(message: Message) -> Reading | None:
@@ -27,7 +29,9 @@ def read(message: Message) -> Reading | None:
     if gate.is_empty(mail):
         return None
     facts = facts_of.gather(message, mail, now=datetime.now(UTC))
-    return Reading(mail=_shortened(mail), facts=injection.noted(facts, mail))
+    mail, facts = _shortened(mail), injection.noted(facts, mail)
+    content = fingerprints.content(message.envelope, mail, facts)
+    return Reading(mail=mail, facts=facts, content=content)
 
 
 def _shortened(mail: Mail) -> Mail:

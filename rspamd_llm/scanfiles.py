@@ -109,7 +109,7 @@ async def _scan(
     as_json: bool,
     explain: bool,
 ) -> int:
-    works = await assembly.start(plan, nursery, durable=False)
+    works = await assembly.start(plan, nursery)
     console = Console()
     rows: list[Row] = []
     try:

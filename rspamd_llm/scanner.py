@@ -9,16 +9,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Protocol
+from dataclasses import dataclass, field, replace
 
 from rspamd_llm import gate as gates
 from rspamd_llm import verdict as verdicts
 from rspamd_llm.domain import (
+    Authentication,
     Brief,
+    Cache,
     Completion,
     Deadline,
     Evidence,
@@ -28,15 +29,25 @@ from rspamd_llm.domain import (
     Mail,
     Message,
     ModelError,
+    Opinion,
     Outcome,
     Prompt,
-    Reading,
     ReadingError,
     Scan,
     Scored,
     Skip,
     Skipped,
     Unscored,
+)
+from rspamd_llm.steps import (
+    Asker,
+    Correspondents,
+    Gatherer,
+    Inquiry,
+    Memory,
+    Opining,
+    Profile,
+    Read,
 )
 
 WRITERS = 2
@@ -47,46 +58,6 @@ FITTINGS = 4
 """Tries to make a prompt fit.  Each takes what the last count says, so that two are common."""
 
 _log = logging.getLogger(__name__)
-
-
-class Asker(Protocol):
-    """Who asks the model."""
-
-    async def excess(self, prompt: Prompt, deadline: Deadline) -> float:
-        """What the prompt takes of the context, as a share of what it may; above 1 is too much."""
-        ...
-
-    async def ask(self, prompt: Prompt, deadline: Deadline) -> Completion:
-        """The model's answer.  Raises ModelError."""
-        ...
-
-    def refusal(self, deadline: Deadline) -> ModelError | None:
-        """Why an answer cannot be had in time, as far as one can tell before asking."""
-        ...
-
-
-class Gatherer(Protocol):
-    """Who looks things up."""
-
-    async def begin(self, head: Message) -> None:
-        """Looks up early what a header tells; cancelled when the message ends."""
-        ...
-
-    async def gather(
-        self, message: Message, mail: Mail, facts: Facts, deadline: Deadline
-    ) -> Evidence:
-        """What is found out in time.  Raises nothing but CancelledError."""
-        ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Profile:
-    """How a mail is put to the model in use, and what stands for its sentence if it has none."""
-
-    prompt: Callable[[Brief, int | None], Prompt]
-    """The prompt that costs at most so many tokens by our bound; None for all that it may."""
-    room: int
-    fallback_reason: Callable[[Facts, Evidence], str]
 
 
 @dataclass(slots=True)
@@ -106,7 +77,8 @@ class _Progress:
         try:
             yield
         finally:
-            self.stages[name] = time.monotonic() - began
+            spent = time.monotonic() - began
+            self.stages[name] = self.stages.get(name, 0.0) + spent
 
     def ended(self, outcome: Outcome) -> Scan:
         """The Scan with this outcome."""
@@ -127,15 +99,29 @@ class Scanner:
         self,
         *,
         gate: gates.Gate,
-        read: Callable[[Message], Awaitable[Reading | None]],
+        read: Read,
+        opine: Opining | None,
+        settles: Callable[[Opinion], bool],
         profile: Profile,
         gatherer: Gatherer,
+        correspondents: Correspondents | None,
+        fingerprint: Callable[[str, Evidence], str],
+        memory: Memory,
         asker: Asker,
         model: str,
         max_in_flight: int,
     ) -> None:
+        """`opine` and `correspondents` are None where they are switched off.
+
+        `settles` says whether an opinion decides a message, so that the model is not asked.
+        """
         self._gate = gate
         self._read = read
+        self._opine = opine
+        self._settles = settles
+        self._correspondents = correspondents
+        self._fingerprint = fingerprint
+        self._memory = memory
         self._profile = profile
         self._gatherer = gatherer
         self._asker = asker
@@ -143,6 +129,7 @@ class Scanner:
         self._max_in_flight = max_in_flight
         self._stopping = False
         self._tasks: set[asyncio.Task[Scan]] = set()
+        self._learning: set[asyncio.Task[None]] = set()
         self._writers = ThreadPoolExecutor(WRITERS, thread_name_prefix="writer")
 
     async def begin(self, head: Message) -> None:
@@ -152,6 +139,11 @@ class Scanner:
 
     async def scan(self, message: Message, deadline: Deadline) -> Scan:
         """What becomes of a message.  Raises nothing but CancelledError."""
+        if message.envelope.authenticated and self._correspondents is not None:
+            # Nobody waits for it.
+            learning = asyncio.create_task(self._correspondents.learn(message))
+            self._learning.add(learning)
+            learning.add_done_callback(self._learning.discard)
         skip = self._gate.before_reading(message)
         if skip is not None:
             return Scan(outcome=Skipped(skip))
@@ -200,7 +192,7 @@ class Scanner:
         except (ModelError, ReadingError) as error:
             outcome = Unscored(error.code, str(error))
         except TimeoutError:
-            what = "the model did not answer" if progress.prompt else "the mail was not read"
+            what = "the model did not answer" if progress.facts else "the mail was not read"
             outcome = Unscored(Failure.TIMEOUT, f"{what} in time")
         except Exception as error:  # noqa: BLE001  mail flows whatever our own mistakes
             # The traceback's text may quote the mail: it is for debug alone.
@@ -215,31 +207,88 @@ class Scanner:
                 reading = await self._read(message)
         if reading is None:
             return Skipped(Skip.NO_TEXT)
-        mail, progress.facts = reading.mail, reading.facts
+        mail, facts = reading.mail, reading.facts
+        progress.facts = facts
+        opinion = None
+        if self._opine is not None:
+            with progress.stage("rspamd"):
+                opinion = await self._opine(message, deadline)
+            if opinion is not None and self._settles(opinion):
+                return Skipped(Skip.DECIDED)
+        inquiry = self._gatherer.inquire(message, mail, facts, deadline)
+        try:
+            # One who proves to be on the allow-list is not looked up; nor is mail that would find
+            # no free model, if no verdict is remembered.
+            refusal = self._asker.refusal(deadline)
+            if refusal is None and not self._gate.lists_sender(mail.from_address):
+                inquiry.go_on()
+            with progress.stage("evidence"):
+                authentication = await inquiry.authentication()
+            if self._gate.allows(message, mail.from_address, authentication):
+                return Skipped(Skip.ALLOWLIST)
+            known = Evidence(
+                authentication=authentication,
+                opinion=opinion,
+                is_correspondent=await self._is_correspondent(message, mail, authentication),
+            )
+            brief = Brief(message=message, mail=mail, facts=facts, evidence=known)
+            began_judging = time.monotonic()
+            outcome = await self._memory.judged(
+                self._fingerprint(reading.content, known),
+                lambda: self._ask(brief, inquiry, deadline, progress),
+                deadline,
+            )
+        finally:
+            inquiry.drop()
+        if not isinstance(outcome, Scored):
+            return outcome
+        now = time.monotonic()
+        if outcome.cache is not Cache.MISS:
+            progress.stages["memory"] = now - began_judging
+        injection = facts.has(Flag.ADDRESSES_MODEL)
+        return replace(outcome, seconds=now - began, injection=injection)
+
+    async def _is_correspondent(
+        self, message: Message, mail: Mail, authentication: Authentication | None
+    ) -> bool:
+        """Whether all recipients have written to the sender, who proves to be the one."""
+        if self._correspondents is None or not gates.is_aligned(
+            message, mail.from_address, authentication
+        ):
+            return False
+        return await self._correspondents.has_written(
+            message.envelope.recipients, mail.from_address
+        )
+
+    async def _ask(
+        self, known: Brief, inquiry: Inquiry, deadline: Deadline, progress: _Progress
+    ) -> Outcome:
+        """What the model says of a message that nothing is remembered of."""
         refusal = self._asker.refusal(deadline)
         if refusal is not None:
             raise refusal
         with progress.stage("evidence"):
-            progress.evidence = await self._gatherer.gather(message, mail, progress.facts, deadline)
-        with progress.stage("fit"):
-            brief = Brief(
-                message=message, mail=mail, facts=progress.facts, evidence=progress.evidence
+            evidence = replace(
+                await inquiry.evidence(),
+                opinion=known.evidence.opinion,
+                is_correspondent=known.evidence.is_correspondent,
             )
-            progress.prompt = await self._fitted(brief, deadline)
+        progress.evidence = evidence
+        with progress.stage("fit"):
+            progress.prompt = await self._fitted(replace(known, evidence=evidence), deadline)
         with progress.stage("model"):
             # The asker keeps the deadline itself; a scan keeps it whatever an asker does.
             async with asyncio.timeout(deadline.left()):
                 completion = await self._asker.ask(progress.prompt, deadline)
         progress.completion = completion
-        reason = self._profile.fallback_reason(progress.facts, progress.evidence)
+        reason = self._profile.fallback_reason(known.facts, evidence)
         return Scored(
             verdict=verdicts.understand(completion, progress.prompt, reason),
             model=self._model,
             prompt_id=progress.prompt.id,
-            seconds=time.monotonic() - began,
+            seconds=0.0,
             tokens_in=completion.tokens_in,
             tokens_out=completion.tokens_out,
-            injection=progress.facts.has(Flag.ADDRESSES_MODEL),
         )
 
     async def _fitted(self, brief: Brief, deadline: Deadline) -> Prompt:
@@ -247,10 +296,10 @@ class Scanner:
         loop = asyncio.get_running_loop()
         room = self._profile.room
         for _ in range(FITTINGS):
-            prompt = await asyncio.wait_for(
-                loop.run_in_executor(self._writers, self._profile.prompt, brief, room),
-                deadline.left(),
-            )
+            async with asyncio.timeout(deadline.left()):
+                prompt = await loop.run_in_executor(
+                    self._writers, self._profile.prompt, brief, room
+                )
             excess = await self._asker.excess(prompt, deadline)
             if excess <= 1.0:
                 return prompt

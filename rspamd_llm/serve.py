@@ -49,7 +49,7 @@ def serve(config: Config) -> NoReturn:
     address = libmilter.Address.parse(config.milter.socket)
     nursery = Nursery()
     plan = assembly.plan(config)
-    key = keys.load(Path(config.trust.key_file))[0]
+    loaded = keys.load(Path(config.trust.key_file))
     for warning in warnings(config):
         _log.warning("%s", warning)
 
@@ -57,7 +57,7 @@ def serve(config: Config) -> NoReturn:
     stop = Stop()
     stop.take_signals()
     lost = functools.partial(stop.ask, failed=True)
-    starting = core.submit(assembly.start(plan, nursery, durable=True, lost=lost))
+    starting = core.submit(assembly.start(plan, nursery, keys=loaded, lost=lost))
     while not starting.done() and not stop.wait(START_INTERVAL):
         pass
     if stop.wait(0):
@@ -76,7 +76,7 @@ def serve(config: Config) -> NoReturn:
         scan=lambda message, deadline: core.submit(works.scanner.scan(message, deadline)),
         begin=lambda head: core.submit(works.scanner.begin(head)),
         report=report,
-        key=key,
+        key=loaded[0],
         deadline=config.milter.deadline,
         max_body=config.milter.max_body,
         max_size=config.gate.max_size,
@@ -119,7 +119,7 @@ def _web(config: Config, core: Core, works: assembly.Works, counts: Metrics) -> 
     web = Web(
         config.metrics.listen,
         health=lambda: asyncio.wrap_future(core.submit(works.health())),
-        text=lambda health: counts.text(health, works.lookups.counters.snapshot()),
+        text=lambda health: counts.text(health, works.counters.snapshot()),
     )
     web.start()
     return web

@@ -111,7 +111,8 @@ class Web:
     async def _told(self) -> Health | None:
         """How the daemon is; None where it does not say."""
         try:
-            return await asyncio.wait_for(self._health(), ANSWER_SECONDS)
+            async with asyncio.timeout(ANSWER_SECONDS):
+                return await self._health()
         except TimeoutError:
             return None
 

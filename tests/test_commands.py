@@ -410,6 +410,16 @@ class TestConfig:
             name: list(section) for name, section in every.items()
         }
 
+    @pytest.mark.parametrize("login", ["user:secret", ":secret", "user:se/cr@et", "secret"])
+    def test_a_password_is_left_out(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str], login: str
+    ) -> None:
+        path = tmp_path / "c.toml"
+        path.write_text(f'[store]\nurl = "valkey://{login}@127.0.0.1:6379/0"\n')
+        assert cli.main(["config", "-c", str(path)]) == 0
+        shown = tomllib.loads(capsys.readouterr().out)
+        assert shown["store"]["url"] == "valkey://...@127.0.0.1:6379/0"
+
     def test_where_the_configuration_comes_from(
         self,
         tmp_path: Path,

@@ -246,6 +246,7 @@ DEFAULTS: Document = {
     "gate": {
         "skip_authenticated": True, "skip_networks": ["127.0.0.0/8", "::1/128"],
         "max_size": 5_000_000, "allow_file": "", "optout_file": "", "sample": 1.0,
+        "learn_correspondents": False,
     },
     "rspamd": {
         "url": "", "password_file": "", "timeout": 8.0, "ham_below": 0.0,
@@ -374,8 +375,27 @@ class TestContradictions:
                 " both alike",
             ),
             (
-                {"gate": {"optout_file": "/x"}, "rspamd": {"url": "http://127.0.0.1:11333"}},
-                "without effect in this version: gate.optout_file, rspamd.url",
+                {"gate": {"allow_file": "/x"}, "evidence": {"authentication": "off"}},
+                'gate.allow_file has no effect with evidence.authentication = "off": nothing proves'
+                " the sender",
+            ),
+            (
+                {"gate": {"learn_correspondents": True}, "evidence": {"authentication": "off"}},
+                'gate.learn_correspondents has no effect with evidence.authentication = "off":'
+                " nothing proves the sender",
+            ),
+            (
+                {"gate": {"learn_correspondents": True}, "store": {"url": "memory://"}},
+                'gate.learn_correspondents with store.url = "memory://" forgets at each start',
+            ),
+            (
+                {"rspamd": {"trigger_symbols": ["FOO"]}},
+                "[rspamd] has no effect without rspamd.url",
+            ),
+            (
+                {"rspamd": {"url": "http://127.0.0.1:11333", "trigger_symbols": ["REPLY", "X"]}},
+                "rspamd.trigger_symbols: REPLY stands in except_symbols too: mail with it is never"
+                " asked about",
             ),
         ],
     )

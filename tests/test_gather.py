@@ -122,8 +122,22 @@ def run(work: Coroutine[Any, Any, T]) -> T:
     return asyncio.run(work)
 
 
+async def asked(
+    made: Gatherer,
+    message: Message = MESSAGE,
+    mail: Mail = MAIL,
+    facts: Facts = FACTS,
+    deadline: float = LONG,
+) -> Evidence:
+    inquiry = made.inquire(message, mail, facts, Deadline.after(deadline))
+    try:
+        return await inquiry.evidence()
+    finally:
+        inquiry.drop()
+
+
 def gathered(made: Gatherer, deadline: float = LONG) -> Evidence:
-    return run(made.gather(MESSAGE, MAIL, FACTS, Deadline.after(deadline)))
+    return run(asked(made, deadline=deadline))
 
 
 def test_everything_that_answers_is_told() -> None:
@@ -151,7 +165,7 @@ def test_a_client_that_the_mta_named_is_not_looked_up_again() -> None:
     fakes = Fakes()
     named = Envelope(client_address="192.0.2.7", client_name="mx.acme.example")
     message = Message(envelope=named, data=DATA, size=len(DATA))
-    run(gatherer(fakes.sources()).gather(message, MAIL, FACTS, Deadline.after(LONG)))
+    run(asked(gatherer(fakes.sources()), message))
     assert fakes.reverse.asked == []
 
 
@@ -159,7 +173,7 @@ def test_a_client_that_the_mta_named_is_not_looked_up_again() -> None:
 def test_dns_is_not_asked_about_senders_that_need_no_look_up(sender: str) -> None:
     fakes = Fakes()
     facts = Facts(sender_domain=sender)
-    run(gatherer(fakes.sources()).gather(MESSAGE, Mail(), facts, Deadline.after(LONG)))
+    run(asked(gatherer(fakes.sources()), mail=Mail(), facts=facts))
     assert fakes.records.asked == fakes.web.asked == fakes.registration.asked == []
 
 
@@ -196,7 +210,7 @@ def test_what_is_late_is_left_out_and_goes_on_for_the_next_mail(
 
     async def story() -> Evidence:
         made = gatherer(fakes.sources(), timeout, counters=counters)
-        found = await made.gather(MESSAGE, MAIL, FACTS, Deadline.after(deadline))
+        found = await asked(made, deadline=deadline)
         await asyncio.sleep(0)
         # One that is of use to this mail alone is ended.
         assert (fakes.web.cancelled, fakes.authenticate.cancelled) == (0, 1)
@@ -216,7 +230,7 @@ def test_one_that_is_cancelled_ends_its_lookups() -> None:
 
     async def story() -> None:
         made = gatherer(fakes.sources())
-        task = asyncio.create_task(made.gather(MESSAGE, MAIL, FACTS, Deadline.after(LONG)))
+        task = asyncio.create_task(asked(made))
         await begun(fakes.web, 3)
         task.cancel()
         await asyncio.wait([task])
@@ -225,6 +239,56 @@ def test_one_that_is_cancelled_ends_its_lookups() -> None:
 
     run(story())
     assert fakes.web.cancelled == 3
+
+
+def test_at_first_only_the_authentication_is_asked_for() -> None:
+    fakes = Fakes()
+
+    async def story() -> None:
+        inquiry = gatherer(fakes.sources()).inquire(MESSAGE, MAIL, FACTS, Deadline.after(LONG))
+        assert await inquiry.authentication() == Authentication(spf="pass")
+        assert fakes.records.asked == fakes.web.asked == fakes.registration.asked == []
+        inquiry.go_on()
+        await begun(fakes.web, 3)
+        assert (await inquiry.evidence()).authentication == Authentication(spf="pass")
+        inquiry.drop()
+
+    run(story())
+    assert len(fakes.authenticate.asked) == 1
+
+
+def test_what_was_begun_in_vain_is_dropped() -> None:
+    fakes = Fakes()
+    fakes.web.waits = True
+
+    async def story() -> None:
+        inquiry = gatherer(fakes.sources()).inquire(MESSAGE, MAIL, FACTS, Deadline.after(LONG))
+        inquiry.go_on()
+        await begun(fakes.web, 3)
+        inquiry.drop()
+        await asyncio.sleep(0)
+
+    run(story())
+    assert fakes.web.cancelled == 3
+
+
+@pytest.mark.parametrize("fault", ["late", "failed", "off"])
+def test_an_authentication_that_is_not_known_is_none(fault: str) -> None:
+    fakes = Fakes()
+    fakes.authenticate.waits = fault == "late"
+    fakes.authenticate.error = EvidenceError("no") if fault == "failed" else None
+    sources = fakes.sources()
+    if fault == "off":
+        sources = replace(sources, authenticate=None)
+
+    async def story() -> None:
+        made = gatherer(sources, timeout=0.05)
+        inquiry = made.inquire(MESSAGE, MAIL, FACTS, Deadline.after(LONG))
+        assert await inquiry.authentication() is None
+        missing = (await inquiry.evidence()).missing
+        assert (Source.AUTHENTICATION in missing) is (fault != "off")
+
+    run(story())
 
 
 @pytest.mark.parametrize(("scarce", "exists"), [(True, True), (True, False), (False, False)])
@@ -242,7 +306,7 @@ def test_while_searches_are_scarce_a_sender_that_does_not_exist_gets_none(
 def test_where_not_all_recipients_are_known_nothing_leaves_and_that_is_told() -> None:
     fakes = Fakes()
     many = Message(envelope=replace(SENT, recipient_count=2), data=DATA, size=len(DATA))
-    found = run(gatherer(fakes.sources()).gather(many, MAIL, FACTS, Deadline.after(LONG)))
+    found = run(asked(gatherer(fakes.sources()), many))
     assert fakes.web.asked == fakes.registration.asked == []
     assert {*found.missing} == {Source.WEB, Source.REGISTRATION}
     assert found.records is not None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Iterator
 from datetime import datetime
 
 import pytest
@@ -47,16 +46,6 @@ SCORED = Scored(
 )
 SKIPPED = Skipped(Skip.NETWORK)
 UNSCORED = Unscored(Failure.TIMEOUT, "the model did not answer in time")
-
-
-@pytest.fixture(autouse=True)
-def untouched() -> Iterator[None]:
-    """Leaves the package's logger as it was."""
-    ours = logging.getLogger("rspamd_llm")
-    before = (ours.handlers[:], ours.level, ours.propagate)
-    yield
-    ours.handlers[:], ours.propagate = before[0], before[2]
-    ours.setLevel(before[1])
 
 
 def line(

@@ -10,7 +10,9 @@ import pytest
 
 from bench.standins import Domain, Found, StandIns
 from rspamd_llm import config, lookups
+from rspamd_llm.counters import Counters
 from rspamd_llm.domain import ConfigError, Deadline, Envelope, Evidence, Facts, Mail, Message
+from rspamd_llm.store import MemoryStore, Store, open_store
 
 SENT = Message(
     envelope=Envelope(client_address="192.0.32.9", sender="a@acme.example"), data=b"", size=0
@@ -24,13 +26,17 @@ ACME = Domain(
 OFF = {"evidence": {"dns": False, "registration": False, "authentication": "off"}}
 
 
-def gathered(document: dict[str, Any], mail: Mail, *, durable: bool = False) -> Evidence:
+def gathered(document: dict[str, Any], mail: Mail, store: Store | None = None) -> Evidence:
     async def story() -> Evidence:
-        made = await lookups.start(config.parse(document), api_key="", durable=durable)
+        kept = store or MemoryStore()
+        made = await lookups.start(
+            config.parse(document), api_key="", store=kept, counters=Counters()
+        )
         try:
-            return await made.gatherer.gather(SENT, mail, FACTS, Deadline.after(60))
+            return await made.gatherer.inquire(SENT, mail, FACTS, Deadline.after(60)).evidence()
         finally:
             await made.stop()
+            await kept.close()
 
     return asyncio.run(story())
 
@@ -72,13 +78,13 @@ def test_answers_are_remembered_in_the_store_by_the_daemon_alone(
     world: StandIns, tmp_path: Path
 ) -> None:
     kept = tmp_path / "store.db"
-    settings = world.settings() | {"store": {"url": f"sqlite://{kept}"}}
+    settings = world.settings()
     mail = Mail(from_address="info@acme.example")
     gathered(settings, mail)
     assert not kept.exists()  # a command of root's would leave files that the daemon cannot write
-    gathered(settings, mail, durable=True)
+    gathered(settings, mail, open_store(f"sqlite://{kept}"))
     asked = len(world.web.queries), len(world.registry.requests)
-    again = gathered(settings, mail, durable=True)
+    again = gathered(settings, mail, open_store(f"sqlite://{kept}"))
     assert (len(world.web.queries), len(world.registry.requests)) == asked
     assert again.web["acme.example"]
     assert again.registrations["acme.example"].found
@@ -98,8 +104,3 @@ def test_a_list_of_registries_that_is_none_refuses_the_start(tmp_path: Path) -> 
     evidence = {"registration": True, "registries": str(file)}
     with pytest.raises(ConfigError, match="registries"):
         gathered({"evidence": evidence, "search": {"provider": "none"}}, Mail())
-
-
-def test_valkey_is_not_there_yet_and_memory_serves() -> None:
-    settings = OFF | {"search": {"provider": "none"}, "store": {"url": "valkey://127.0.0.1:1/0"}}
-    assert gathered(settings, Mail(), durable=True).missing == ()

@@ -33,9 +33,11 @@ from publicsuffixlist import PublicSuffixList
 
 from rspamd_llm import config, domains, facts, lookups
 from rspamd_llm import mail as reader
+from rspamd_llm.counters import Counters
 from rspamd_llm.domain import Deadline, Envelope, EvidenceError, Facts, Mail, Message
 from rspamd_llm.evidence import network, registries
 from rspamd_llm.evidence.fetch import Fetcher, Reply
+from rspamd_llm.store import MemoryStore
 
 HERE = Path(__file__).resolve().parent
 CORPUS = HERE.parents[1] / "shared" / "corpus"
@@ -280,12 +282,13 @@ async def asked(one: Case, outside: Outside) -> Outside:
     """What is asked about one mail, from the end of its header on."""
     outside.names.clear()
     outside.urls.clear()
-    started = await lookups.start(CONFIG, api_key="", durable=False)
+    started = await lookups.start(CONFIG, api_key="", store=MemoryStore(), counters=Counters())
     try:
         head = b"".join(b"%b:%b\r\n" % (name.encode(), value) for name, value in one.header)
         early = Message(envelope=one.message.envelope, data=head + b"\r\n", size=len(head))
         await started.gatherer.begin(early)
-        await started.gatherer.gather(one.message, one.mail, one.facts, Deadline.after(LONG))
+        inquiry = started.gatherer.inquire(one.message, one.mail, one.facts, Deadline.after(LONG))
+        await inquiry.evidence()
     finally:
         await started.stop()
     return outside

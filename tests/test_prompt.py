@@ -27,6 +27,7 @@ from rspamd_llm.domain import (
     Link,
     Mail,
     Message,
+    Opinion,
     Page,
     Prompt,
     Quoted,
@@ -126,6 +127,23 @@ class TestEvidence:
         assert not {"<|im_start|>", "[INST]", ">>> answer"} & {
             token for token in ("<|im_start|>", "[INST]", ">>> answer") if token in told
         }
+
+    def test_rspamds_symbols_are_ours_and_bounded(self) -> None:
+        many = {f"FUZZY_{number:02}_{'X' * 50}": 1.0 for number in range(50)}
+        symbols = {
+            "R_SPF_FAIL": 1.0,
+            "DMARC_POLICY_REJECT": 2.0,
+            "LLM_SPAM": 5.0,
+            "MIME_GOOD": -0.1,
+        }
+        opinion = Opinion(action="add header", score=8.0, symbols=symbols)
+        facts = self.user(Evidence(opinion=opinion)).split(f"<<<{MARK}\n")[0]
+        told = "Rspamd's symbols that speak against the mail: DMARC POLICY REJECT, R SPF FAIL"
+        assert f"\n{told}\n" in facts
+        assert "LLM" not in facts
+        flood = self.user(Evidence(opinion=dataclasses.replace(opinion, symbols=many)))
+        without = self.user(Evidence())
+        assert tokens.at_most(flood) - tokens.at_most(without) <= prompt.OPINION
 
     def test_its_blanks_are_marked_where_the_mails_are(self) -> None:
         loaded = dataclasses.replace(load(), mark_data=True)

@@ -55,7 +55,7 @@ async def working(lost: Callable[[], None] = lambda: None) -> AsyncIterator[Read
 
 def told(text: str) -> Reading:
     """What a reader says instead of a mail's reading."""
-    return Reading(mail=Mail(text=text), facts=Facts())
+    return Reading(mail=Mail(text=text), facts=Facts(), content="0" * 64)
 
 
 @pytest.fixture

@@ -46,6 +46,7 @@ from rspamd_llm.domain import (
 from tests.chain.daemon import EMBEDDED, PrivateDaemon, processes_of
 from tests.test_serve import MAIL, envelope, run, sent
 from tests.test_serve import settings as asking
+from tests.waiting import wait_until
 
 # --- What our headers may be (docs/reference.md) ----------------------------------------------
 
@@ -354,8 +355,15 @@ def listeners(pid: int) -> dict[Listener, int]:
     return found
 
 
+def told_at(daemon: PrivateDaemon) -> Listener:
+    """The port of [metrics]."""
+    port = int(daemon.listen.rpartition(":")[2])
+    return Listener("tcp", f"{LOOPBACK}:{port:04X}")
+
+
 class TestListeners:
-    """All that can be connected to is the milter, and the engine on loopback."""
+    """All that can be connected to is the milter, and on loopback the engine and the port that
+    tells how the daemon is."""
 
     @pytest.mark.parametrize("unix", [False, True], ids=["inet", "unix"])
     def test_the_milter_and_the_engine_alone(self, unix: bool) -> None:
@@ -371,13 +379,15 @@ class TestListeners:
                 port = int(re.findall(r"inet:(\d+)@", own.address)[0])
                 milter = Listener("tcp", f"{LOOPBACK}:{port:04X}")
             assert found.pop(milter) == own.pid
+            assert found.pop(told_at(own)) == own.pid
             ((engine, holder),) = found.items()
             assert engine.kind == "tcp"
             assert engine.address.startswith(f"{LOOPBACK}:")
             assert holder != own.pid
 
     def test_with_a_model_server_the_milter_alone(self, daemon: PrivateDaemon) -> None:
-        (milter,) = listeners(daemon.pid)
+        wait_until(lambda: told_at(daemon) in listeners(daemon.pid))
+        (milter,) = set(listeners(daemon.pid)) - {told_at(daemon)}
         assert milter.address.startswith(f"{LOOPBACK}:")
 
 

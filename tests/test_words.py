@@ -39,6 +39,13 @@ def test_what_our_lists_know_is_told_without_looking_anything_up() -> None:
     ]
 
 
+def test_a_correspondent_comes_first() -> None:
+    found = Evidence(is_correspondent=True, missing=(Source.WEB,))
+    assert known(found)[1] == (
+        "The recipient has written to this address before, and it is authenticated"
+    )
+
+
 def test_authentication_names_who_vouches_for_what() -> None:
     found = Authentication(
         spf="pass",

@@ -77,3 +77,5 @@ class Reading:
 
     mail: Mail
     facts: Facts
+    content: str
+    """What a fingerprint takes of it, as 64 hex digits: alike for the copies of a campaign."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Protocol, TypeVar
@@ -20,7 +20,6 @@ from rspamd_llm.domain import (
     Authentication,
     Deadline,
     DomainRecords,
-    Envelope,
     Evidence,
     EvidenceError,
     Facts,
@@ -75,15 +74,42 @@ class Sources:
     """By display name and domain."""
 
 
-@dataclass(slots=True)
-class _Asked:
-    """The look-ups for one mail, by source and domain."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _House:
+    """What all inquiries share."""
 
-    tasks: dict[tuple[Source, str], asyncio.Task[Any]] = field(default_factory=dict)
+    sources: Sources
+    privacy: Privacy
+    counters: Counters
+    max_searches: int
+    late: set[asyncio.Task[Any]] = field(default_factory=set)
+    """Look-ups that go on after their mail was judged."""
 
-    def add(self, source: Source, key: str, work: Coroutine[Any, Any, T]) -> None:
-        """Starts a look-up."""
-        self.tasks[source, key] = asyncio.create_task(work)
+    def dns_work(self, message: Message, sender: str) -> dict[str, Awaitable[Any]]:
+        """What DNS is asked of a sender's registered domain and of the client."""
+        work: dict[str, Awaitable[Any]] = {}
+        known = not sender or kind(sender) or not domains.has_suffix(sender)
+        if self.sources.records is not None and not known:
+            work[_RECORDS] = self.sources.records.get(sender)
+        envelope = message.envelope
+        # Postfix names a client by its confirmed name, and else by its address in brackets.
+        named = domains.registered_domain(envelope.client_name)
+        if self.sources.reverse is not None and envelope.client_address and not named:
+            work[_REVERSE] = self.sources.reverse(envelope.client_address)
+        return work
+
+    def leave(self, source: Source, task: asyncio.Task[Any]) -> None:
+        """Lets a look-up go on for the mails to come; one for this mail alone is ended."""
+        if source is Source.AUTHENTICATION or len(self.late) >= LATE:
+            task.cancel()
+            return
+        self.late.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self.late.discard(task)
+        if not task.cancelled():
+            task.exception()  # looked at: a late failure has been counted where it happened
 
 
 class Gatherer:
@@ -98,111 +124,104 @@ class Gatherer:
         timeout: float,
         max_searches: int,
     ) -> None:
-        self._sources = sources
-        self._privacy = privacy
-        self._counters = counters
+        self._house = _House(
+            sources=sources, privacy=privacy, counters=counters, max_searches=max_searches
+        )
         self._timeout = timeout
-        self._max_searches = max_searches
-        self._late: set[asyncio.Task[Any]] = set()
 
     async def begin(self, head: Message) -> None:
         """Asks DNS early, with no more than the header there.  Ends by being cancelled, or itself.
 
-        What it asked is then remembered or under way when `gather` asks for the same.
+        What it asked is then remembered or under way when an inquiry asks for the same.
         """
         sender = _head_domain(head.data)
+        sources = self._house.sources
         early = [
-            *([self._sources.prefetch(head, sender)] if self._sources.prefetch else []),
-            *self._dns_work(head, domains.registered_domain(sender)).values(),
+            *([sources.prefetch(head, sender)] if sources.prefetch else []),
+            *self._house.dns_work(head, domains.registered_domain(sender)).values(),
         ]
         await asyncio.gather(*early, return_exceptions=True)
 
-    async def gather(
-        self, message: Message, mail: Mail, facts: Facts, deadline: Deadline
-    ) -> Evidence:
-        """What was found out until the evidence deadline.  Raises nothing but CancelledError."""
-        asked = self._ask(message, mail, facts)
-        try:
-            seconds = min(self._timeout, deadline.left() / SHARE)
-            if asked.tasks:
-                await asyncio.wait(asked.tasks.values(), timeout=seconds)
-        except asyncio.CancelledError:
-            for task in asked.tasks.values():
-                task.cancel()
-            raise
-        return self._evidence(asked, message.envelope)
+    def inquire(self, message: Message, mail: Mail, facts: Facts, deadline: Deadline) -> Inquiry:
+        """Begins to ask about a mail: at first how it authenticates."""
+        seconds = min(self._timeout, deadline.left() / SHARE)
+        return Inquiry(self._house, message, mail, facts, Deadline.after(seconds))
 
     async def stop(self) -> None:
         """Ends the look-ups that still go on."""
-        late = [*self._late]
+        late = [*self._house.late]
         for task in late:
             task.cancel()
         await asyncio.gather(*late, return_exceptions=True)
 
-    def _ask(self, message: Message, mail: Mail, facts: Facts) -> _Asked:
-        asked = _Asked()
-        sources = self._sources
-        if sources.authenticate is not None:
+
+class Inquiry:
+    """The look-ups for one mail, until `until`.  Ended with `drop`, whatever came of it."""
+
+    def __init__(
+        self, house: _House, message: Message, mail: Mail, facts: Facts, until: Deadline
+    ) -> None:
+        self._house = house
+        self._message = message
+        self._mail = mail
+        self._facts = facts
+        self._until = until
+        self._tasks: dict[tuple[Source, str], asyncio.Task[Any]] = {}
+        self._is_full = False
+        if house.sources.authenticate is not None:
             exact = _exact(mail.from_address)
-            asked.add(Source.AUTHENTICATION, "", _as(sources.authenticate(message, exact)))
-        for key, work in self._dns_work(message, facts.sender_domain).items():
-            asked.add(Source.DNS, key, _as(work))
-        several = self._privacy.askable(message.envelope, mail, facts)
+            self._add(Source.AUTHENTICATION, "", house.sources.authenticate(message, exact))
+
+    def go_on(self) -> None:
+        """Begins all other look-ups."""
+        if self._is_full:
+            return
+        self._is_full = True
+        for key, work in self._house.dns_work(self._message, self._facts.sender_domain).items():
+            self._add(Source.DNS, key, work)
+        sources, sender = self._house.sources, self._facts.sender_domain
+        several = self._house.privacy.askable(self._message.envelope, self._mail, self._facts)
         if sources.registration is not None:
             for domain in several[:LOOKED_UP]:
-                asked.add(Source.REGISTRATION, domain, _as(sources.registration.get(domain)))
+                self._add(Source.REGISTRATION, domain, sources.registration.get(domain))
         if sources.web is not None:
-            for domain in several[: self._max_searches]:
-                first = domain == facts.sender_domain
-                search = self._searched(domain, asked, first=first)
-                asked.add(Source.WEB, domain, search)
-            if sources.web_name is not None and facts.sender_domain in several and mail.from_name:
-                work = sources.web_name(mail.from_name, facts.sender_domain)
-                asked.add(Source.WEB, _NAMED, _as(work))
-        return asked
+            for domain in several[: self._house.max_searches]:
+                self._add(Source.WEB, domain, self._searched(domain, first=domain == sender))
+            if sources.web_name is not None and sender in several and self._mail.from_name:
+                self._add(Source.WEB, _NAMED, sources.web_name(self._mail.from_name, sender))
 
-    async def _searched(
-        self, domain: str, asked: _Asked, *, first: bool
-    ) -> tuple[Page, ...] | None:
-        """The search for a domain.  While searches are scarce not for a sender's that does not
-        exist: invented ones could use up the day's."""
-        assert self._sources.web is not None  # noqa: S101  or it would not be asked for
-        records = asked.tasks.get((Source.DNS, _RECORDS))
-        is_scarce = self._sources.is_web_scarce
-        if first and records is not None and is_scarce is not None and is_scarce():
-            await asyncio.wait([records])
-            if not records.cancelled() and records.exception() is None:
-                found: DomainRecords = records.result()
-                if not found.exists:
-                    return None
-        return await self._sources.web.get(domain, first=first)
+    async def authentication(self) -> Authentication | None:
+        """How the mail authenticates; None where that is not known in time.
 
-    def _dns_work(self, message: Message, sender: str) -> dict[str, Awaitable[Any]]:
-        work: dict[str, Awaitable[Any]] = {}
-        known = not sender or kind(sender) or not domains.has_suffix(sender)
-        if self._sources.records is not None and not known:
-            work[_RECORDS] = self._sources.records.get(sender)
-        envelope = message.envelope
-        # Postfix names a client by its confirmed name, and else by its address in brackets.
-        named = domains.registered_domain(envelope.client_name)
-        if self._sources.reverse is not None and envelope.client_address and not named:
-            work[_REVERSE] = self._sources.reverse(envelope.client_address)
-        return work
+        Raises nothing but CancelledError.
+        """
+        task = self._tasks.get((Source.AUTHENTICATION, ""))
+        if task is None:
+            return None
+        await asyncio.wait([task], timeout=self._until.left())
+        if not task.done() or task.cancelled() or task.exception() is not None:
+            return None
+        found: Authentication | None = task.result()
+        return found
 
-    def _evidence(self, asked: _Asked, envelope: Envelope) -> Evidence:
+    async def evidence(self) -> Evidence:
+        """All that was found out in time.  Raises nothing but CancelledError."""
+        self.go_on()
+        if self._tasks:
+            await asyncio.wait(self._tasks.values(), timeout=self._until.left())
         found: dict[tuple[Source, str], Any] = {}
         missing: dict[Source, None] = {}
-        if not knows_recipients(envelope):
+        if not knows_recipients(self._message.envelope):
             others = (
-                (Source.REGISTRATION, self._sources.registration),
-                (Source.WEB, self._sources.web),
+                (Source.REGISTRATION, self._house.sources.registration),
+                (Source.WEB, self._house.sources.web),
             )
             missing = {source: None for source, asked_of in others if asked_of is not None}
-        for (source, key), task in asked.tasks.items():
+        for (source, key), task in self._tasks.items():
             if not task.done():
-                self._leave(source, task)
+                self._house.leave(source, task)
                 missing[source] = None
-                self._counters.add("evidence", source=source.value, outcome="late")
+                self._house.counters.add("evidence", source=source.value, outcome="late")
             elif task.cancelled() or (error := task.exception()) is not None:
                 missing[source] = None
                 cause = "cancelled" if task.cancelled() else error
@@ -211,34 +230,55 @@ class Gatherer:
                 _log.debug("%s of %s: %s", source.value, key, cause)
             elif task.result() is not None:
                 found[source, key] = task.result()
+        self._tasks.clear()
+        return _evidence(found, missing)
 
-        def by_domain(source: Source) -> dict[str, Any]:
-            told = found.items()
-            return {key: value for (of, key), value in told if of is source and key != _NAMED}
-
-        return Evidence(
-            authentication=found.get((Source.AUTHENTICATION, "")),
-            records=found.get((Source.DNS, _RECORDS)),
-            reverse=found.get((Source.DNS, _REVERSE)),
-            registrations=by_domain(Source.REGISTRATION),
-            web=by_domain(Source.WEB),
-            named=found.get((Source.WEB, _NAMED), ()),
-            day=datetime.now(UTC).date(),
-            missing=tuple(missing),
-        )
-
-    def _leave(self, source: Source, task: asyncio.Task[Any]) -> None:
-        """Lets a look-up go on for the mails to come; one for this mail alone is ended."""
-        if source is Source.AUTHENTICATION or len(self._late) >= LATE:
+    def drop(self) -> None:
+        """Ends what was begun and is not waited for any more."""
+        for task in self._tasks.values():
             task.cancel()
-            return
-        self._late.add(task)
-        task.add_done_callback(self._ended)
+            task.add_done_callback(_looked_at)
+        self._tasks.clear()
 
-    def _ended(self, task: asyncio.Task[Any]) -> None:
-        self._late.discard(task)
-        if not task.cancelled():
-            task.exception()  # looked at: a late failure has been counted where it happened
+    def _add(self, source: Source, key: str, work: Awaitable[Any]) -> None:
+        self._tasks[source, key] = asyncio.create_task(_as(work))
+
+    async def _searched(self, domain: str, *, first: bool) -> tuple[Page, ...] | None:
+        """The search for a domain.  While searches are scarce not for a sender's that does not
+        exist: invented ones could use up the day's."""
+        sources = self._house.sources
+        assert sources.web is not None  # noqa: S101  or it would not be asked for
+        records = self._tasks.get((Source.DNS, _RECORDS))
+        is_scarce = sources.is_web_scarce
+        if first and records is not None and is_scarce is not None and is_scarce():
+            await asyncio.wait([records])
+            if not records.cancelled() and records.exception() is None:
+                found: DomainRecords = records.result()
+                if not found.exists:
+                    return None
+        return await sources.web.get(domain, first=first)
+
+
+def _evidence(found: Mapping[tuple[Source, str], Any], missing: Iterable[Source]) -> Evidence:
+    def by_domain(source: Source) -> dict[str, Any]:
+        told = found.items()
+        return {key: value for (of, key), value in told if of is source and key != _NAMED}
+
+    return Evidence(
+        authentication=found.get((Source.AUTHENTICATION, "")),
+        records=found.get((Source.DNS, _RECORDS)),
+        reverse=found.get((Source.DNS, _REVERSE)),
+        registrations=by_domain(Source.REGISTRATION),
+        web=by_domain(Source.WEB),
+        named=found.get((Source.WEB, _NAMED), ()),
+        day=datetime.now(UTC).date(),
+        missing=tuple(missing),
+    )
+
+
+def _looked_at(task: asyncio.Task[Any]) -> None:
+    if not task.cancelled():
+        task.exception()  # or asyncio complains that nobody did
 
 
 _RECORDS, _REVERSE, _NAMED = "records", "reverse", "named"

@@ -27,6 +27,8 @@ def known(evidence: Evidence, facts: Facts, envelope: Envelope) -> Iterator[str]
     comes first, for there may not be room for all."""
     if evidence.missing:
         yield f"Not found out in time: {', '.join(source.value for source in evidence.missing)}"
+    if evidence.is_correspondent:
+        yield "The recipient has written to this address before, and it is authenticated"
     yield from _domain(evidence, facts.sender_domain)
     if evidence.authentication is not None:
         yield from _authentication(evidence.authentication)

@@ -38,7 +38,7 @@ class PrivateDaemon:
     """Context manager around one daemon.
 
     settings     sections of the configuration, over a start that asks nothing outside: no lookups,
-                 and mail from this machine is judged like any other
+                 mail from this machine is judged like any other, and each mail by itself
     unix         listen at a unix socket, open to Postfix's user, instead of a port
     keys         lines of the key file
     environment  variables beside those of this process
@@ -162,7 +162,7 @@ class PrivateDaemon:
             "evidence": {"dns": False, "registration": False, "authentication": "off"},
             "search": {"provider": "none"},
             "gate": {"skip_networks": []},
-            "store": {"url": "memory://"},
+            "store": {"url": "memory://", "verdict_ttl": 0},
             "metrics": {"listen": self.listen},
             "trust": {"key_file": str(key_file)},
         }
