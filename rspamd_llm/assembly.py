@@ -75,6 +75,7 @@ class Works:
             in_flight=self.scanner.in_flight,
             waiting=self.client.waiting,
             servers=self.client.health(),
+            store_fault=self.store.fault,
         )
 
     async def stop(self) -> None:

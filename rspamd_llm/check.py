@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import stat
 import sys
 from dataclasses import asdict
 from importlib import metadata
@@ -15,6 +16,7 @@ from rich.text import Text
 
 from rspamd_llm import advice, assembly, checkup, keys, log, postfix, running
 from rspamd_llm import config as configs
+from rspamd_llm.allowed import without_login
 from rspamd_llm.checkup import Result
 from rspamd_llm.config import Config
 from rspamd_llm.domain import AddressError, ConfigError, RspamdLlmError
@@ -31,6 +33,7 @@ def check(path: Path | None, *, as_json: bool) -> int:
     try:
         config = configs.load(path)
         results = [Result(check="configuration", status="ok", detail=f"{name} is valid")]
+        results += _open_to_all(path, config)
         results += [
             Result(check="configuration", status="warning", detail=warning)
             for warning in configs.warnings(config)
@@ -55,6 +58,21 @@ def check(path: Path | None, *, as_json: bool) -> int:
     else:
         Console().print(_table(results))
     return status
+
+
+def _open_to_all(path: Path | None, config: Config) -> list[Result]:
+    """A file with a password in it that everybody on the machine may read."""
+    has_login = without_login(config.store.url) != config.store.url
+    if path is None or not has_login or not path.stat().st_mode & stat.S_IROTH:
+        return []
+    return [
+        Result(
+            check="configuration",
+            status="warning",
+            detail=f"store.url holds a password, and everybody here may read {path}",
+            cure=f"chgrp rspamd-llm {path} && chmod 640 {path}",
+        )
+    ]
 
 
 def _key(config: Config) -> Result:
@@ -115,7 +133,7 @@ def _running(config: Config) -> list[Result]:
                 cure="another program listens there: choose another metrics.listen",
             )
         ]
-    return [_versions(health), *map(_breaker, health.servers)]
+    return [_versions(health), *map(_breaker, health.servers), _store(health, config)]
 
 
 def _versions(health: Health) -> Result:
@@ -141,6 +159,18 @@ def _breaker(server: ServerHealth) -> Result:
         status="warning",
         detail=f"{server.url}: its breaker is open, the daemon leaves it out; tried again {when}",
         cure="see below whether it answers; the daemon takes it back by itself once it does",
+    )
+
+
+def _store(health: Health, config: Config) -> Result:
+    shown = without_login(config.store.url)
+    if not health.store_fault:
+        return Result(check="daemon", status="ok", detail=f"its store works: {shown}")
+    return Result(
+        check="daemon",
+        status="warning",
+        detail=f"its store {shown} fails: {health.store_fault}; memory serves in its place",
+        cure="see to it; the daemon takes it up again by itself",
     )
 
 
@@ -179,6 +209,7 @@ async def _model(config: Config) -> list[Result]:
         return [Result(check="model", status="failed", detail=str(error), cure="see above")]
     try:
         results = [] if works.engine else await checkup.servers(plan, works)
+        results += await checkup.store(config)
         results += await checkup.evidence(config, works.lookups)
         if works.rspamd is not None:
             results.append(await checkup.opinion(config, works.rspamd))

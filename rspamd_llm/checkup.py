@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from rspamd_llm import assembly
+from rspamd_llm.allowed import without_login
 from rspamd_llm.config import Config
 from rspamd_llm.domain import (
     Deadline,
@@ -24,6 +25,7 @@ from rspamd_llm.domain import (
 from rspamd_llm.evidence.dns import Dns
 from rspamd_llm.lookups import Lookups
 from rspamd_llm.rspamd import Rspamd
+from rspamd_llm.store import open_store
 
 SERVER_TIMEOUT = 5.0
 """Seconds for a model server to list its models."""
@@ -151,6 +153,29 @@ async def opinion(config: Config, rspamd: Rspamd) -> Result:
         " and store a mail twice: when it is asked, and when the mail comes",
         cure="copy rspamd_llm.lua of this version to its plugins.d, and restart Rspamd",
     )
+
+
+async def store(config: Config) -> list[Result]:
+    """Whether the server of the store answers and takes what is kept.  A file is left alone: one
+    that root made would be of no use to the daemon."""
+    url = config.store.url
+    if url.startswith(("memory:", "sqlite:")):
+        return []
+    opened = open_store(url)
+    await opened.put("check", "now", "1", 1.0)
+    fault = opened.fault
+    await opened.close()
+    if not fault:
+        detail = f"{without_login(url)} answers, and keeps what it is given"
+        return [Result(check="store", status="ok", detail=detail)]
+    return [
+        Result(
+            check="store",
+            status="warning",
+            detail=f"{without_login(url)}: {fault}",
+            cure="see to the server, or correct store.url; docs/several-daemons.md tells more",
+        )
+    ]
 
 
 PROBE = """From: Alice Example <alice@example.org>

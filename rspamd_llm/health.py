@@ -35,6 +35,8 @@ class Health:
     waiting: int
     """Messages that wait for a slot of `llm.concurrency`."""
     servers: tuple[ServerHealth, ...]
+    store_fault: str
+    """Why the store fails; empty while it works."""
 
     @property
     def is_ready(self) -> bool:
@@ -66,6 +68,7 @@ def from_document(document: Any) -> Health:
             in_flight=_of(int, document["in_flight"]),
             waiting=_of(int, document["waiting"]),
             servers=servers,
+            store_fault=_of(str, document["store_fault"]),
         )
     except (LookupError, TypeError) as error:
         raise ValueError("not what the daemon says of itself") from error

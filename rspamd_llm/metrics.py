@@ -95,6 +95,9 @@ def _families(health: Health, counts: Counts) -> Iterator[Metric]:
     ready = GaugeMetricFamily("rspamd_llm_ready", "Whether new mail has a chance to be judged")
     ready.add_metric([], health.is_ready)
     yield ready
+    store = GaugeMetricFamily("rspamd_llm_store_up", "Whether the store works")
+    store.add_metric([], not health.store_fault)
+    yield store
     for name, text, value in (
         ("rspamd_llm_in_flight", "Messages that are being judged", health.in_flight),
         ("rspamd_llm_waiting", "Messages that wait for a model call's slot", health.waiting),

@@ -1,4 +1,4 @@
-"""What `check` says of Rspamd: a real one is in tests/chain, faults are here."""
+"""What `check` says of Rspamd (a real one is in tests/chain, faults are here) and of the store."""
 
 from __future__ import annotations
 
@@ -8,11 +8,15 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
-from rspamd_llm import checkup, config
+import pytest
+
+from rspamd_llm import checkup, cli, config
 from rspamd_llm.checkup import Result
 from rspamd_llm.counters import Counters
 from rspamd_llm.rspamd import Rspamd
+from tests import valkeyserver
 from tests.chain.ports import free_port
 
 
@@ -83,3 +87,46 @@ def test_nobody_there() -> None:
     found = checked(url)
     assert found.status == "warning"
     assert f"{url} gives no opinion: " in found.detail
+
+
+# --- The store ------------------------------------------------------------------------------
+
+
+def store_checked(url: str) -> list[Result]:
+    return asyncio.run(checkup.store(config.parse({"store": {"url": url}})))
+
+
+def test_a_server_that_answers_is_well(tmp_path: Path) -> None:
+    valkeyserver.require_valkey()
+    with valkeyserver.running(tmp_path) as server:
+        (found,) = store_checked(server.url)
+    assert found.status == "ok"
+
+
+def test_a_server_that_does_not_is_told_without_its_password() -> None:
+    (found,) = store_checked(f"valkey://user:secret@127.0.0.1:{free_port()}/0")
+    assert found.status == "warning"
+    assert found.detail.startswith("valkey://...@127.0.0.1:")
+    assert "secret" not in f"{found}"
+    assert found.cure
+
+
+def test_a_file_is_left_alone(tmp_path: Path) -> None:
+    assert store_checked(f"sqlite://{tmp_path}/store.db") == []
+    assert not [*tmp_path.iterdir()]
+
+
+def test_a_password_in_a_file_that_all_may_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "c.toml"
+    path.write_text(
+        f'[store]\nurl = "valkey://:secret@127.0.0.1:{free_port()}/0"\n'
+        '[metrics]\nlisten = ""\n[search]\nprovider = "none"\n'
+    )
+    for mode, times in ((0o644, 1), (0o640, 0)):
+        path.chmod(mode)
+        cli.main(["check", "-c", str(path)])
+        printed = " ".join(capsys.readouterr().out.split())
+        assert printed.count("store.url holds a password") == times
+        assert "secret" not in printed

@@ -35,7 +35,15 @@ SERVERS = (
     ServerHealth(url="http://a/v1", is_well=True, retry_in=0.0, calls=2),
     ServerHealth(url="http://b/v1", is_well=False, retry_in=3.0, calls=0),
 )
-HEALTH = Health(version="1", model="m", is_stopping=False, in_flight=4, waiting=1, servers=SERVERS)
+HEALTH = Health(
+    version="1",
+    model="m",
+    is_stopping=False,
+    in_flight=4,
+    waiting=1,
+    servers=SERVERS,
+    store_fault="",
+)
 
 
 def samples(*scans: Scan, counters: Counters | None = None) -> dict[tuple[str, ...], float]:
@@ -75,6 +83,7 @@ def test_the_moment() -> None:
     found = samples(counters=counters)
     assert found["rspamd_llm_ready",] == 1
     assert found["rspamd_llm_in_flight",] == 4
+    assert found["rspamd_llm_store_up",] == 1
     assert found["rspamd_llm_waiting",] == 1
     assert found["rspamd_llm_server_up", "http://a/v1"] == 1
     assert found["rspamd_llm_server_up", "http://b/v1"] == 0

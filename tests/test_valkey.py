@@ -521,7 +521,7 @@ class TestFaults:
     def test_one_command_alone_tries_whether_it_is_back(self) -> None:
         async def work() -> None:
             async with FakeServer(b"") as server, opened(server.url) as store:
-                store._fails = True
+                store._fault = "it fails"
                 reading = (store.get("dns", str(number)) for number in range(50))
                 assert set(await asyncio.gather(*reading)) == {None}
                 assert server.connections == 1
@@ -533,7 +533,7 @@ class TestFaults:
         async def work() -> None:
             async with FakeServer(b"+OK\r\n", hold=asyncio.Event()) as server:
                 store = ValkeyStore(server.url)
-                store._fails = True
+                store._fault = "it fails"
                 trying = asyncio.create_task(store.get("dns", "a"))
                 await eventually(lambda: server.connections == 1)
                 store._retry_at = math.inf

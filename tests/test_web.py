@@ -31,6 +31,7 @@ HEALTH = Health(
     in_flight=3,
     waiting=2,
     servers=(ServerHealth(url="http://a/v1", is_well=True, retry_in=0.0, calls=1),),
+    store_fault="",
 )
 MAIL = Mail.parse(b"From: a@example.net\r\nTo: b@example.org\r\nSubject: s\r\n\r\nhello\r\n")
 
@@ -101,6 +102,7 @@ class TestAnswers:
                 in_flight=0,
                 waiting=0,
                 servers=(server,),
+                store_fault="",
             )
 
         with served(listen, health=ill):
@@ -280,7 +282,8 @@ class TestCheck:
                 for _ in range(3):
                     assert asyncio.run(sent(daemon.address)) == "scored"
                 found = self.told(daemon.config_file, capsys)
-        of_daemon, of_dead, of_stub = found
+        of_daemon, of_dead, of_stub, of_store = found
+        assert of_store["detail"] == "its store works: memory://"
         assert of_daemon["status"] == "ok"
         assert of_daemon["detail"].startswith(f"version {metadata.version('rspamd-llm')} runs, ")
         assert of_dead["status"] == "warning"
@@ -296,7 +299,7 @@ class TestCheck:
         path.write_text(f'[metrics]\nlisten = "{listen}"\n[search]\nprovider = "none"\n')
         with served(listen):
             wait_until(lambda: answers(listen))
-            of_daemon, _ = self.told(path, capsys)
+            of_daemon, _, _ = self.told(path, capsys)
         assert of_daemon["status"] == "warning"
         assert "version 1 runs" in of_daemon["detail"]
         assert "restart" in of_daemon["cure"]

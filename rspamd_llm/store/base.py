@@ -15,6 +15,11 @@ class Store(Protocol):
     Lives in one asyncio loop.  What is longer than ENTRY_LIMIT, or empty, need not be kept.
     """
 
+    @property
+    def fault(self) -> str:
+        """Why it fails just now; empty while it works, as far as one can tell."""
+        ...
+
     async def get(self, kind: str, key: str) -> str | None:
         """The text; None where it is unknown, has expired, or the store fails."""
         ...

@@ -20,6 +20,11 @@ class MemoryStore:
         self._clock = clock
         self._entries: OrderedDict[tuple[str, str], tuple[str, float]] = OrderedDict()
 
+    @property
+    def fault(self) -> str:
+        """See Store."""
+        return ""
+
     async def get(self, kind: str, key: str) -> str | None:
         """See Store."""
         value, expires = self._entries.get((kind, key), ("", 0.0))

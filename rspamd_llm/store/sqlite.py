@@ -100,6 +100,11 @@ class SqliteStore:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
         self._room = threading.Semaphore(QUEUED)
 
+    @property
+    def fault(self) -> str:
+        """See Store."""
+        return self._file.fault
+
     async def get(self, kind: str, key: str) -> str | None:
         """See Store."""
         known = await self._front.get(kind, key)
@@ -171,7 +176,8 @@ class _File:
         self._db: sqlite3.Connection | None = None
         self._writes: Counter[str] = Counter()
         self._retry_at = 0.0
-        self._fails = False
+        self.fault = ""
+        """Why it fails; empty while it works.  Another thread may read it."""
 
     def get(self, kind: str, key: str, now: float) -> str | None:
         """The text of an entry, if it is there."""
@@ -247,8 +253,8 @@ class _File:
             db.execute("DELETE FROM entries WHERE kind = ? AND expires <= ?", (kind, now))
             db.execute(_TRIM, {"kind": kind, "rows": self._rows})
         self._writes[kind] += 1
-        if self._fails:
-            self._fails = False
+        if self.fault:
+            self.fault = ""
             _log.info("the store %s works again", self._path)
 
     def _give_up(self, error: sqlite3.Error | OSError) -> None:
@@ -260,12 +266,12 @@ class _File:
             with contextlib.suppress(OSError):
                 # SQLite drops a log (-wal) left beside it when it meets the new, empty file.
                 self._path.replace(self._path.with_name(f"{self._path.name}.corrupt"))
-        if not self._fails:
+        if not self.fault:
             _log.warning("the store %s fails: %s; memory serves until it works", self._path, error)
         # A new file is begun at once, though not if that is no better.
-        if not is_corrupt or self._fails:
+        if not is_corrupt or self.fault:
             self._retry_at = time.monotonic() + RETRY
-        self._fails = True
+        self.fault = str(error) or type(error).__name__
 
 
 def _row(db: sqlite3.Connection, query: str, values: Mapping[str, object] | None = None) -> Any:

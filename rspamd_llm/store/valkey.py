@@ -136,10 +136,15 @@ class ValkeyStore:
         self._pool = _pool(self._address)
         self._holder = secrets.token_hex(16)
         self._places = asyncio.Semaphore(CONNECTIONS)
-        self._fails = False
+        self._fault = ""
         self._retry_at = 0.0
         self._slow = 0
         self._slow_since = 0.0
+
+    @property
+    def fault(self) -> str:
+        """See Store."""
+        return self._fault
 
     async def get(self, kind: str, key: str) -> str | None:
         """See Store."""
@@ -184,7 +189,7 @@ class ValkeyStore:
 
     async def close(self) -> None:
         """See Store."""
-        self._fails, self._retry_at = True, math.inf
+        self._fault, self._retry_at = "closed", math.inf
         with contextlib.suppress(Exception):
             async with asyncio.timeout(CLOSE_SECONDS):
                 await self._pool.aclose()
@@ -196,7 +201,7 @@ class ValkeyStore:
             encoded = [part.encode() if isinstance(part, str) else part for part in command]
         except UnicodeEncodeError:
             return None  # a lone surrogate
-        if self._fails and not await self._is_back():
+        if self._fault and not await self._is_back():
             return None
         try:
             async with asyncio.timeout(WAIT_SECONDS):
@@ -204,7 +209,7 @@ class ValkeyStore:
         except TimeoutError:
             return None
         try:
-            return None if self._fails else await self._answer(*encoded)
+            return None if self._fault else await self._answer(*encoded)
         finally:
             self._places.release()
 
@@ -217,7 +222,7 @@ class ValkeyStore:
         answer = await self._answer(b"SET", f"{PREFIX}try".encode(), b"1", b"PX", 1_000)
         if answer is None or self._retry_at == math.inf:  # closed meanwhile
             return False
-        self._fails = False
+        self._fault = ""
         _log.info("the store %s works again", self._address)
         return True
 
@@ -260,10 +265,10 @@ class ValkeyStore:
     def _give_up(self, error: Exception) -> None:
         self._slow = 0
         self._retry_at = max(self._retry_at, time.monotonic() + RETRY)
-        if not self._fails:
-            self._fails = True
+        if not self._fault:
+            self._fault = _cause(error)
             _log.warning(
-                "the store %s fails: %s; memory serves until it works", self._address, _cause(error)
+                "the store %s fails: %s; memory serves until it works", self._address, self._fault
             )
 
 
@@ -328,5 +333,5 @@ def _cause(error: Exception) -> str:
         code = re.match("[A-Z]{3,20}", str(error))
         return f"it answers with an error ({code[0] if code else 'unknown'})"
     if isinstance(error, ServerConnectionError | OSError):
-        return str(error)[:200]
+        return str(error)[:200] or type(error).__name__
     return "it does not speak the protocol of Redis"
