@@ -369,6 +369,7 @@ class Session(Milter.Base):
             ),
             data=b"".join((*gathered.header, *gathered.needed, b"\r\n", *gathered.body)),
             is_dropped=gathered.is_dropped,
+            forged=len(gathered.names),
             size=gathered.header_size + len(b"\r\n") + gathered.body_size,
         )
 

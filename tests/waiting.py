@@ -20,9 +20,9 @@ async def eventually(holds: Callable[[], bool]) -> None:
             await asyncio.sleep(INTERVAL)
 
 
-def wait_until(holds: Callable[[], bool]) -> None:
-    """The same for those who run in no loop."""
+def wait_until(holds: Callable[[], bool], *, pause: float = INTERVAL) -> None:
+    """The same for those who run in no loop, with `pause` seconds between two looks."""
     give_up = time.monotonic() + SECONDS
     while not holds():
         assert time.monotonic() < give_up
-        time.sleep(INTERVAL)
+        time.sleep(pause)

@@ -35,6 +35,8 @@ class Message:
     """Size of the whole message in bytes, also where `data` was cut at `max_body`."""
     is_dropped: bool = False
     """Parts of `data` were not kept, as too many bytes of too many messages were held."""
+    forged: int = 0
+    """X-GPT headers that arrived with it."""
 
 
 class Hiding(StrEnum):
