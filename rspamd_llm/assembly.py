@@ -20,7 +20,7 @@ from rspamd_llm import store as stores
 from rspamd_llm.config import Config
 from rspamd_llm.correspondents import Correspondents
 from rspamd_llm.counters import Counters
-from rspamd_llm.domain import Brief, ConfigError, Key, Prompt
+from rspamd_llm.domain import Brief, ConfigError, Evidence, Key, Prompt
 from rspamd_llm.engine import BUILTIN, Engine
 from rspamd_llm.fingerprint import fingerprint
 from rspamd_llm.gate import Gate
@@ -63,6 +63,7 @@ class Works:
     engine: Engine | None
     lookups: Lookups
     rspamd: Rspamd | None
+    correspondents: Correspondents | None
     store: Store
     counters: Counters
 
@@ -77,6 +78,18 @@ class Works:
             servers=self.client.health(),
             store_fault=self.store.fault,
         )
+
+    async def renew(self, plan: Plan, keys: Sequence[Key]) -> None:
+        """Goes on with what a plan of the same configuration has read anew: instructions, lists and
+        secrets."""
+        self.scanner.renew(plan.gate, plan.profile)
+        if self.engine is None:
+            self.client.use(plan.endpoints)
+        self.lookups.use(plan.search_key)
+        if self.rspamd:
+            self.rspamd.use(plan.rspamd_password)
+        if self.correspondents:
+            self.correspondents.use(keys)
 
     async def stop(self) -> None:
         """Closes the connections, ends the engine, and writes what is to be remembered."""
@@ -197,9 +210,6 @@ async def start(
         opine=rspamd.opinion if rspamd else None,
         settles=_doubt(config).settles,
         correspondents=correspondents,
-        fingerprint=functools.partial(
-            fingerprint, instructions=plan.profile.id, model=config.llm.model
-        ),
         memory=VerdictMemory(
             store, ttl=config.store.verdict_ttl if keys else 0, model=config.llm.model
         ),
@@ -217,6 +227,7 @@ async def start(
         engine=engine,
         lookups=looked_up,
         rspamd=rspamd,
+        correspondents=correspondents,
         store=store,
         counters=counters,
     )
@@ -258,7 +269,9 @@ def _profile(config: Config) -> Profile:
         return Profile(
             prompt=small,
             room=0,
-            id=f"builtin {metadata.version('rspamd-llm')} {categories}",
+            fingerprint=_fingerprint(
+                config, f"builtin {metadata.version('rspamd-llm')} {categories}"
+            ),
             fallback_reason=compact.strongest_facts,
         )
     instructions = prompts.load_instructions(
@@ -277,9 +290,13 @@ def _profile(config: Config) -> Profile:
     return Profile(
         prompt=instruct,
         room=instructions.room,
-        id=repr(instructions),
+        fingerprint=_fingerprint(config, repr(instructions)),
         fallback_reason=lambda _facts, _evidence: "",
     )
+
+
+def _fingerprint(config: Config, instructions: str) -> Callable[[str, Evidence], str]:
+    return functools.partial(fingerprint, instructions=instructions, model=config.llm.model)
 
 
 def _secret(file: str, path: str) -> str:

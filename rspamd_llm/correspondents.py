@@ -45,6 +45,10 @@ class Correspondents:
 
     def __init__(self, store: Store, keys: Sequence[Key]) -> None:
         self._store = store
+        self.use(keys)
+
+    def use(self, keys: Sequence[Key]) -> None:
+        """Learns and knows with these from now on."""
         self._keys = tuple(hmac.digest(key.secret, PURPOSE, hashlib.sha256) for key in keys)
 
     async def learn(self, message: Message) -> None:

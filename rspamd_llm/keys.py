@@ -55,6 +55,15 @@ def load(path: Path) -> tuple[Key, ...]:
     return tuple(keys)
 
 
+class Ring:
+    """The keys in use: read from a file, and replaced as a whole.  Every thread may look."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises ConfigError, as `load`."""
+        self.path = path
+        self.keys = load(path)
+
+
 def create(path: Path) -> None:
     """Writes a new random key.  Raises FileExistsError where there is a file already."""
     text = "# rspamd-llm verdict key; Rspamd reads the same file. First line signs, all verify.\n"

@@ -63,6 +63,10 @@ class ModelClient:
         self._takes_schema: dict[str, bool] = {}
         self._api = Api(concurrency)
 
+    def use(self, endpoints: Sequence[Endpoint]) -> None:
+        """Asks these from now on."""
+        self._endpoints = lambda: endpoints
+
     async def close(self) -> None:
         """Closes the connections."""
         await self._api.close()

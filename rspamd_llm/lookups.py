@@ -71,6 +71,11 @@ class Lookups:
     engine: Engine | None
     rdap: Rdap | None
 
+    def use(self, api_key: str) -> None:
+        """Searches with this key from now on, where the engine wants one."""
+        if isinstance(self.engine, Brave):
+            self.engine.use(api_key)
+
     async def stop(self) -> None:
         """Ends what is under way, and closes connections."""
         await self.gatherer.stop()

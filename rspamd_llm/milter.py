@@ -120,7 +120,7 @@ class Service:
     begin: Beginning | None
     """Told of a message when its header has ended; its work is cancelled when the message ends."""
     report: Callable[[Message, Scan], None]
-    key: Key
+    key: Callable[[], Key]
     deadline: float
     max_body: int
     """Bytes of a body that are read."""
@@ -346,7 +346,7 @@ class Session(Milter.Base):
             scan.outcome,
             queue_id=message.envelope.queue_id,
             now=int(time.time()),
-            key=self._service.key,
+            key=self._service.key(),
         )
         for name, index in edits.delete:
             self.chgheader(name, index, "")

@@ -111,6 +111,10 @@ class Rspamd:
         self.fault = ""
         """Why there was no opinion the last time that there was none."""
 
+    def use(self, password: str) -> None:
+        """Shows this password from now on."""
+        self._password = password
+
     @property
     def state(self) -> str:
         """`ok`, or `open` while it fails and is not asked."""

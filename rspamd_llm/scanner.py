@@ -105,7 +105,6 @@ class Scanner:
         profile: Profile,
         gatherer: Gatherer,
         correspondents: Correspondents | None,
-        fingerprint: Callable[[str, Evidence], str],
         memory: Memory,
         asker: Asker,
         model: str,
@@ -120,7 +119,6 @@ class Scanner:
         self._opine = opine
         self._settles = settles
         self._correspondents = correspondents
-        self._fingerprint = fingerprint
         self._memory = memory
         self._profile = profile
         self._gatherer = gatherer
@@ -165,6 +163,10 @@ class Scanner:
                 return Scan(outcome=Unscored(Failure.STOPPING))
             raise
 
+    def renew(self, gate: gates.Gate, profile: Profile) -> None:
+        """From now on messages are judged by these; those under way go on with what they have."""
+        self._gate, self._profile = gate, profile
+
     @property
     def in_flight(self) -> int:
         """Messages that are being judged."""
@@ -201,7 +203,7 @@ class Scanner:
         return progress.ended(outcome)
 
     async def _line(self, message: Message, deadline: Deadline, progress: _Progress) -> Outcome:
-        began = time.monotonic()
+        began, gate, profile = time.monotonic(), self._gate, self._profile
         with progress.stage("read"):
             async with asyncio.timeout(deadline.left()):
                 reading = await self._read(message)
@@ -220,11 +222,11 @@ class Scanner:
             # One who proves to be on the allow-list is not looked up; nor is mail that would find
             # no free model, if no verdict is remembered.
             refusal = self._asker.refusal(deadline)
-            if refusal is None and not self._gate.lists_sender(mail.from_address):
+            if refusal is None and not gate.lists_sender(mail.from_address):
                 inquiry.go_on()
             with progress.stage("evidence"):
                 authentication = await inquiry.authentication()
-            if self._gate.allows(message, mail.from_address, authentication):
+            if gate.allows(message, mail.from_address, authentication):
                 return Skipped(Skip.ALLOWLIST)
             known = Evidence(
                 authentication=authentication,
@@ -234,8 +236,8 @@ class Scanner:
             brief = Brief(message=message, mail=mail, facts=facts, evidence=known)
             began_judging = time.monotonic()
             outcome = await self._memory.judged(
-                self._fingerprint(reading.content, known),
-                lambda: self._ask(brief, inquiry, deadline, progress),
+                profile.fingerprint(reading.content, known),
+                lambda: self._ask(brief, profile, inquiry, deadline, progress),
                 deadline,
             )
         finally:
@@ -261,7 +263,12 @@ class Scanner:
         )
 
     async def _ask(
-        self, known: Brief, inquiry: Inquiry, deadline: Deadline, progress: _Progress
+        self,
+        known: Brief,
+        profile: Profile,
+        inquiry: Inquiry,
+        deadline: Deadline,
+        progress: _Progress,
     ) -> Outcome:
         """What the model says of a message that nothing is remembered of."""
         refusal = self._asker.refusal(deadline)
@@ -275,13 +282,15 @@ class Scanner:
             )
         progress.evidence = evidence
         with progress.stage("fit"):
-            progress.prompt = await self._fitted(replace(known, evidence=evidence), deadline)
+            progress.prompt = await self._fitted(
+                replace(known, evidence=evidence), profile, deadline
+            )
         with progress.stage("model"):
             # The asker keeps the deadline itself; a scan keeps it whatever an asker does.
             async with asyncio.timeout(deadline.left()):
                 completion = await self._asker.ask(progress.prompt, deadline)
         progress.completion = completion
-        reason = self._profile.fallback_reason(known.facts, evidence)
+        reason = profile.fallback_reason(known.facts, evidence)
         return Scored(
             verdict=verdicts.understand(completion, progress.prompt, reason),
             model=self._model,
@@ -291,15 +300,13 @@ class Scanner:
             tokens_out=completion.tokens_out,
         )
 
-    async def _fitted(self, brief: Brief, deadline: Deadline) -> Prompt:
+    async def _fitted(self, brief: Brief, profile: Profile, deadline: Deadline) -> Prompt:
         """The prompt, made shorter until it fits the context by the best count there is."""
         loop = asyncio.get_running_loop()
-        room = self._profile.room
+        room = profile.room
         for _ in range(FITTINGS):
             async with asyncio.timeout(deadline.left()):
-                prompt = await loop.run_in_executor(
-                    self._writers, self._profile.prompt, brief, room
-                )
+                prompt = await loop.run_in_executor(self._writers, profile.prompt, brief, room)
             excess = await self._asker.excess(prompt, deadline)
             if excess <= 1.0:
                 return prompt

@@ -18,7 +18,7 @@ from typing import NoReturn
 from rspamd_llm import advice, assembly, keys, libmilter, log
 from rspamd_llm.config import Config, warnings
 from rspamd_llm.core import Core
-from rspamd_llm.domain import Message, Scan
+from rspamd_llm.domain import ConfigError, Message, Scan
 from rspamd_llm.metrics import Metrics
 from rspamd_llm.milter import Service, Session, Traffic
 from rspamd_llm.nursery import Nursery
@@ -49,7 +49,7 @@ def serve(config: Config) -> NoReturn:
     address = libmilter.Address.parse(config.milter.socket)
     nursery = Nursery()
     plan = assembly.plan(config)
-    loaded = keys.load(Path(config.trust.key_file))
+    ring = keys.Ring(Path(config.trust.key_file))
     for warning in warnings(config):
         _log.warning("%s", warning)
 
@@ -57,7 +57,7 @@ def serve(config: Config) -> NoReturn:
     stop = Stop()
     stop.take_signals()
     lost = functools.partial(stop.ask, failed=True)
-    starting = core.submit(assembly.start(plan, nursery, keys=loaded, lost=lost))
+    starting = core.submit(assembly.start(plan, nursery, keys=ring.keys, lost=lost))
     while not starting.done() and not stop.wait(START_INTERVAL):
         pass
     if stop.wait(0):
@@ -76,7 +76,7 @@ def serve(config: Config) -> NoReturn:
         scan=lambda message, deadline: core.submit(works.scanner.scan(message, deadline)),
         begin=lambda head: core.submit(works.scanner.begin(head)),
         report=report,
-        key=loaded[0],
+        key=lambda: ring.keys[0],
         deadline=config.milter.deadline,
         max_body=config.milter.max_body,
         max_size=config.gate.max_size,
@@ -102,14 +102,35 @@ def serve(config: Config) -> NoReturn:
     advice.warn_later(config)
     web = _web(config, core, works, counts)
 
+    stop.take_hangups()
+
     while not stop.wait():
-        pass
+        if stop.hung_up():
+            _reload(config, core, works, ring)
     watchdog.stop()
     if web is not None:
         web.stop()
     _stop(config.milter.drain, core, works, listener, traffic)
     # libmilter's threads are still there; letting main() return has crashed with them.
     os._exit(1 if listener.failed or stop.failed else 0)
+
+
+def _reload(config: Config, core: Core, works: assembly.Works, ring: keys.Ring) -> None:
+    """Reads instructions, lists, keys and other secrets again; a fault leaves all as it was."""
+    notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1_000}")
+    try:
+        plan = assembly.plan(config)
+        fresh = keys.load(ring.path)
+        core.run(works.renew(plan, fresh), timeout=LAST_ANSWERS)
+        ring.keys = fresh
+    except ConfigError as error:
+        for fault in error.faults:
+            _log.error("not reloaded, all stays as it was: %s", fault)
+    except TimeoutError:
+        _log.error("not reloaded: the core does not answer")
+    else:
+        _log.info("read again: instructions, lists, keys; key id %s signs", keys.key_id(fresh[0]))
+    notify("READY=1")
 
 
 def _web(config: Config, core: Core, works: assembly.Works, counts: Metrics) -> Web | None:

@@ -113,6 +113,7 @@ class Profile:
     prompt: Callable[[Brief, int | None], Prompt]
     """The prompt that costs at most so many tokens by our bound; None for all that it may."""
     room: int
-    id: str
-    """Of all that shapes a prompt beside the mail: verdicts made with another are not used."""
+    fingerprint: Callable[[str, Evidence], str]
+    """Of a mail's content and what is known beside it: verdicts are remembered by it.  Another one
+    for each way of putting a mail to the model."""
     fallback_reason: Callable[[Facts, Evidence], str]

@@ -29,6 +29,7 @@ class Stop:
 
     def __init__(self) -> None:
         self._asked = False
+        self._hung_up = False
         self.failed = False
         """Whether it is asked for because something failed that only a new start mends."""
         self._reader, self._writer = os.pipe()
@@ -38,7 +39,7 @@ class Stop:
     def take_signals(self) -> None:
         """To be called in the main thread before libmilter starts: the signals come here alone.
 
-        SIGTERM and SIGINT ask for the stop; SIGHUP is ignored.
+        SIGTERM and SIGINT ask for the stop; SIGHUP is ignored for now.
         """
         for number in SIGNALS:
             signal.signal(number, lambda _number, _frame: self.ask())
@@ -46,6 +47,21 @@ class Stop:
         # Written whichever thread a signal interrupts: the main thread wakes for each.
         signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (*SIGNALS, signal.SIGHUP))
+
+    def take_hangups(self) -> None:
+        """To be called once libmilter has started: SIGHUP wakes `wait`, and `hung_up` tells of it.
+
+        Ignored before, as it then reaches nobody, and libmilter's own thread would stop for it.
+        """
+        signal.signal(signal.SIGHUP, lambda _number, _frame: self._hang_up())
+
+    def hung_up(self) -> bool:
+        """Whether a SIGHUP has come since this was asked last."""
+        told, self._hung_up = self._hung_up, False
+        return told
+
+    def _hang_up(self) -> None:
+        self._hung_up = True
 
     def ask(self, *, failed: bool = False) -> None:
         """The daemon is to end; with `failed` so that it is started anew."""

@@ -37,7 +37,7 @@ def service(monkeypatch: pytest.MonkeyPatch) -> Service:
         scan=never,
         begin=None,
         report=lambda _message, _scan: None,
-        key=Key(b"k" * 32),
+        key=lambda: Key(b"k" * 32),
         deadline=1.0,
         max_body=60,
         max_size=1_000,

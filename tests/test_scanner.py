@@ -190,11 +190,13 @@ def scanner(
         opine=opine,
         settles=lambda opinion: opinion.action == "reject",
         profile=Profile(
-            prompt=prompt, room=1_000, id="p", fallback_reason=lambda _facts, _evidence: ""
+            prompt=prompt,
+            room=1_000,
+            fingerprint=lambda content, _evidence: content,
+            fallback_reason=lambda _facts, _evidence: "",
         ),
         gatherer=gatherer or FakeGatherer(),
         correspondents=correspondents,
-        fingerprint=lambda content, _evidence: content,
         memory=memory or Forgetful(),
         asker=asker,
         model="m",

@@ -51,6 +51,10 @@ class Brave:
         self._url = url or BRAVE
         self._public = not url
 
+    def use(self, key: str) -> None:
+        """Shows this key from now on."""
+        self._key = key
+
     async def search(self, query: str, seconds: float) -> tuple[Page, ...]:
         """See search.Engine."""
         reply = await self._fetcher.json(
