@@ -11,12 +11,14 @@ from bench.daemon import Daemon, daemon, model_server
 from bench.mails import make
 from bench.milterclient import Envelope, MilterClient
 from bench.report import Measure
+from rspamd_llm.readers import IDLE
 
 MOST = 120.0  # MB
 MESSAGES = 500
 AT_ONCE = 10
 SIZE = 20_000  # bytes
 SETTLE = 1.0  # seconds for the daemon to become idle
+RETIRE = 2 * IDLE + SETTLE  # seconds until a reader that is idle is ended
 
 
 def run(*, stand_in: bool = False) -> list[Measure]:
@@ -24,7 +26,7 @@ def run(*, stand_in: bool = False) -> list[Measure]:
         time.sleep(SETTLE)
         fresh = memory(target.pid)
         asyncio.run(_feed(target))
-        time.sleep(SETTLE)
+        time.sleep(RETIRE)
         used = memory(target.pid)
     return [
         Measure("memory, idle after start", fresh, "MB", most=MOST),

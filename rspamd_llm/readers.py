@@ -27,13 +27,18 @@ take longer than this, no mail is judged in time anyway."""
 ANSWER_BYTES = 20_000_000
 """Bytes of an answer: texts of 1 MB of mail may be there twice, at up to four bytes a sign."""
 
+IDLE = 10.0
+"""Seconds after which a reader that has nothing to do is ended, but for one: each has 10 MB of its
+own, and a new one is there within 10 ms."""
+
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Reader:
     incoming: asyncio.StreamReader
     outgoing: asyncio.StreamWriter
+    idle_since: float = 0.0
 
 
 class Readers:
@@ -46,11 +51,15 @@ class Readers:
         self._idle: list[_Reader] = []
         self._exchanges: set[asyncio.Task[Reading | None]] = set()
         self._on_lost = lost
+        self._retirement: asyncio.TimerHandle | None = None
+        self._retire()
         asyncio.get_running_loop().add_reader(source.fileno(), self._notice_loss)
 
     async def close(self) -> None:
         """Ends the readers and the nursery."""
         self._forget_nursery()
+        if self._retirement is not None:
+            self._retirement.cancel()
         for exchange in self._exchanges:
             exchange.cancel()
         await asyncio.gather(*self._exchanges, return_exceptions=True)
@@ -93,12 +102,21 @@ class Readers:
                 "reading the mail took too long" if took_long else "reading the mail failed",
             ) from error
         else:
+            reader.idle_since = time.monotonic()
             self._idle.append(reader)
             reader = None
             return read
         finally:
             if reader is not None:
                 reader.outgoing.close()
+
+    def _retire(self) -> None:
+        """Ends readers that were idle for long.  The one that was used last is taken first, so that
+        the first has been idle for longest."""
+        self._retirement = asyncio.get_running_loop().call_later(IDLE, self._retire)
+        now = time.monotonic()
+        while len(self._idle) > 1 and now - self._idle[0].idle_since >= IDLE:
+            self._idle.pop(0).outgoing.close()
 
     async def _hired(self) -> _Reader:
         return _Reader(*await asyncio.open_unix_connection(sock=self._nursery.hire()))

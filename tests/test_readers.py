@@ -307,6 +307,27 @@ class TestFaults:
         assert found is not None
         assert found.mail.subject == "three"
 
+    def test_readers_that_are_idle_for_long_are_ended_but_one(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(readers, "IDLE", 0.2)
+
+        async def read() -> tuple[int, int, Reading | None]:
+            before = set(processes_of(os.getpid()))
+            async with working() as made:
+                await asyncio.gather(*(made.read(message()) for _ in range(10)))
+                (mother,) = set(processes_of(os.getpid())) - before
+                most = len(processes_of(mother))
+                await eventually(lambda: len(processes_of(mother)) == 1)
+                await asyncio.sleep(0.5)
+                least = len(processes_of(mother))
+                return most, least, await made.read(message())
+
+        most, least, found = run(read())
+        assert most >= 2
+        assert least == 1
+        assert found is not None
+
     def test_the_loss_of_the_nursery_is_told(self) -> None:
         async def read() -> tuple[list[str], Reading | None]:
             before = set(processes_of(os.getpid()))
