@@ -44,6 +44,10 @@ LIVES = 6
 """Times its `ttl` that a verdict may live by being renewed: a campaign that runs all day is judged
 a few times, and a mistake does not stay for longer."""
 
+PROVISIONAL = 60.0
+"""Seconds at most, without renewal, for a verdict that was made while evidence was missing: what
+came too late for one mail is there for the next, and nobody shall gain by making it late."""
+
 TAKEOVERS = 2
 """Takeovers in one wave after the model came to nothing.  What two more mails alike meet, all
 would; one whose connection was dropped says nothing of the model, and is not counted."""
@@ -95,13 +99,15 @@ class _Entry:
     model: str
     made: float
     until: float
+    whole: bool
 
 
 class VerdictMemory:
     """What the model said of mails alike.  With `ttl` 0 it is off: each mail is asked about.
 
     A verdict is kept for `ttl` seconds.  Each use in the second half of them begins them anew, up
-    to LIVES times `ttl` after it was made.  A fingerprint names the model too.
+    to LIVES times `ttl` after it was made.  One for which evidence was missing is kept for
+    PROVISIONAL at most.  A fingerprint names the model too.
     """
 
     def __init__(
@@ -124,7 +130,7 @@ class VerdictMemory:
         if entry.made > now + SKEW or now >= min(entry.until, last):
             return None
         until = min(now + self._ttl, last)
-        if entry.until - now < self._ttl / 2 and until > entry.until:
+        if entry.whole and entry.until - now < self._ttl / 2 and until > entry.until:
             await self._put(fingerprint, dataclasses.replace(entry, until=until))
         return Scored(
             verdict=Verdict(score=entry.score, category=entry.category, reason=entry.reason),
@@ -249,7 +255,8 @@ class VerdictMemory:
             prompt_id=scored.prompt_id,
             model=scored.model,
             made=now,
-            until=now + self._ttl,
+            until=now + (self._ttl if scored.is_whole else min(self._ttl, PROVISIONAL)),
+            whole=scored.is_whole,
         )
         await self._put(fingerprint, entry)
 
@@ -287,7 +294,7 @@ def _read(text: str) -> _Entry | None:
         stored = json.loads(text, parse_constant=_refused)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(stored, dict) or stored.keys() != {"version", *_FORMS, *_RANGES}:
+    if not isinstance(stored, dict) or stored.keys() != {"version", "whole", *_FORMS, *_RANGES}:
         return None
     if stored.pop("version") != VERSION:
         return None
@@ -296,6 +303,8 @@ def _read(text: str) -> _Entry | None:
 
 
 def _is_sound(name: str, value: Any) -> bool:
+    if name == "whole":
+        return isinstance(value, bool)
     if name in _RANGES:
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         return is_number and 0 <= value <= _RANGES[name]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -56,6 +57,10 @@ takes long shall not stand in every other's way."""
 
 FITTINGS = 4
 """Tries to make a prompt fit.  Each takes what the last count says, so that two are common."""
+
+REFUSED = 0.5
+"""Seconds that mail waits at most to know how it authenticates, for a verdict to be remembered, if
+no model is free to judge it: it is told so at once, and DNS has mostly answered by then."""
 
 _log = logging.getLogger(__name__)
 
@@ -225,7 +230,7 @@ class Scanner:
             if refusal is None and not gate.lists_sender(mail.from_address):
                 inquiry.go_on()
             with progress.stage("evidence"):
-                authentication = await inquiry.authentication()
+                authentication = await inquiry.authentication(REFUSED if refusal else math.inf)
             if gate.allows(message, mail.from_address, authentication):
                 return Skipped(Skip.ALLOWLIST)
             known = Evidence(
@@ -233,6 +238,7 @@ class Scanner:
                 opinion=opinion,
                 is_correspondent=await self._is_correspondent(message, mail, authentication),
             )
+            progress.evidence = known
             brief = Brief(message=message, mail=mail, facts=facts, evidence=known)
             began_judging = time.monotonic()
             outcome = await self._memory.judged(
@@ -298,6 +304,7 @@ class Scanner:
             seconds=0.0,
             tokens_in=completion.tokens_in,
             tokens_out=completion.tokens_out,
+            is_whole=not evidence.missing,
         )
 
     async def _fitted(self, brief: Brief, profile: Profile, deadline: Deadline) -> Prompt:

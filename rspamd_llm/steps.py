@@ -52,8 +52,8 @@ class Inquiry(Protocol):
         """Begins all but the authentication, which has begun."""
         ...
 
-    async def authentication(self) -> Authentication | None:
-        """How the message authenticates, if that is known in time."""
+    async def authentication(self, seconds: float) -> Authentication | None:
+        """How the message authenticates, if that is known in time, and in so many seconds."""
         ...
 
     async def evidence(self) -> Evidence:

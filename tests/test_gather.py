@@ -246,7 +246,7 @@ def test_at_first_only_the_authentication_is_asked_for() -> None:
 
     async def story() -> None:
         inquiry = gatherer(fakes.sources()).inquire(MESSAGE, MAIL, FACTS, Deadline.after(LONG))
-        assert await inquiry.authentication() == Authentication(spf="pass")
+        assert await inquiry.authentication(LONG) == Authentication(spf="pass")
         assert fakes.records.asked == fakes.web.asked == fakes.registration.asked == []
         inquiry.go_on()
         await begun(fakes.web, 3)
@@ -272,6 +272,21 @@ def test_what_was_begun_in_vain_is_dropped() -> None:
     assert fakes.web.cancelled == 3
 
 
+def test_one_who_has_no_time_does_not_wait_for_it() -> None:
+    fakes = Fakes()
+    fakes.authenticate.waits = True
+
+    async def story() -> None:
+        inquiry = gatherer(fakes.sources()).inquire(MESSAGE, MAIL, FACTS, Deadline.after(LONG))
+        async with asyncio.timeout(LONG / 2):
+            assert await inquiry.authentication(0.01) is None
+        fakes.authenticate.go.set()
+        assert await inquiry.authentication(LONG) == Authentication(spf="pass")
+        inquiry.drop()
+
+    run(story())
+
+
 @pytest.mark.parametrize("fault", ["late", "failed", "off"])
 def test_an_authentication_that_is_not_known_is_none(fault: str) -> None:
     fakes = Fakes()
@@ -284,7 +299,7 @@ def test_an_authentication_that_is_not_known_is_none(fault: str) -> None:
     async def story() -> None:
         made = gatherer(sources, timeout=0.05)
         inquiry = made.inquire(MESSAGE, MAIL, FACTS, Deadline.after(LONG))
-        assert await inquiry.authentication() is None
+        assert await inquiry.authentication(LONG) is None
         missing = (await inquiry.evidence()).missing
         assert (Source.AUTHENTICATION in missing) is (fault != "off")
 

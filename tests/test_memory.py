@@ -29,7 +29,7 @@ from rspamd_llm.domain import (
     Unscored,
     Verdict,
 )
-from rspamd_llm.memory import LIVES, TAKEOVERS, VerdictMemory
+from rspamd_llm.memory import LIVES, PROVISIONAL, TAKEOVERS, VerdictMemory
 from rspamd_llm.store import MemoryStore, SqliteStore, Store
 from rspamd_llm.store import sqlite as sqlitestores
 from rspamd_llm.store import valkey as valkeystores
@@ -274,6 +274,19 @@ class TestRemembering:
 
         run(work())
 
+    def test_one_without_all_evidence_is_kept_for_a_minute_whoever_uses_it(self) -> None:
+        async def work() -> None:
+            rig = Rig(scored(is_whole=False))
+            rig.answer()
+            await rig.judged()
+            for _ in range(5):
+                rig.clock.now += PROVISIONAL / 6
+                assert await rig.memory.recall(MAIL) is not None
+            rig.clock.now += PROVISIONAL / 6
+            assert await rig.memory.recall(MAIL) is None
+
+        run(work())
+
     def test_without_a_time_to_keep_it_each_mail_is_asked_about(self) -> None:
         async def work() -> None:
             rig = Rig(ttl=0.0)
@@ -304,6 +317,7 @@ class TestWhatIsStored:
             "model": "m",
             "made": 1_800_000_000.0,
             "until": 1_800_001_000.0,
+            "whole": True,
         }
 
     def recalled(self, text: str) -> Scored | None:
@@ -325,6 +339,7 @@ class TestWhatIsStored:
             {"category": "a" * 32},
             {"made": 1_800_000_030.0},
             {"until": 1e11},
+            {"whole": False},
         ],
         ids=str,
     )
@@ -366,6 +381,8 @@ class TestWhatIsStored:
             {"made": 1_800_000_000 - LIVES * TTL},
             {"until": 1_800_000_000.0},
             {"until": 10**400},
+            {"whole": 1},
+            {"whole": None},
             {"extra": 1},
         ],
         ids=str,
@@ -373,7 +390,7 @@ class TestWhatIsStored:
     def test_what_is_not_is_no_verdict(self, changes: dict[str, Any]) -> None:
         assert self.recalled(json.dumps(ENTRY | changes)) is None
 
-    @pytest.mark.parametrize("left_out", ["version", "score", "reason", "made", "until"])
+    @pytest.mark.parametrize("left_out", ["version", "score", "reason", "made", "until", "whole"])
     def test_nor_is_a_part_of_one(self, left_out: str) -> None:
         entry = {name: value for name, value in ENTRY.items() if name != left_out}
         assert self.recalled(json.dumps(entry)) is None
@@ -423,6 +440,7 @@ ENTRY = {
     "model": "m",
     "made": 1_800_000_000.0,
     "until": 1_800_001_000.0,
+    "whole": True,
 }
 
 

@@ -34,6 +34,7 @@ from rspamd_llm.domain import (
     Scored,
     Skip,
     Skipped,
+    Source,
     Unscored,
     Verdict,
 )
@@ -136,7 +137,7 @@ class FakeGatherer:
     def go_on(self) -> None:
         self.went_on += 1
 
-    async def authentication(self) -> Authentication | None:
+    async def authentication(self, _seconds: float) -> Authentication | None:
         return self.found.authentication
 
     def drop(self) -> None:
@@ -537,6 +538,12 @@ class TestMemory:
         assert isinstance(other.outcome, Scored)
         assert other.outcome.cache is Cache.MISS
         assert len(asker.prompts) == 2
+
+    def test_a_verdict_without_all_evidence_is_no_whole_one(self) -> None:
+        found = Evidence(missing=(Source.WEB,))
+        done = scan(scanner(FakeAsker(), gatherer=FakeGatherer(found=found)))
+        assert isinstance(done.outcome, Scored)
+        assert not done.outcome.is_whole
 
     def test_a_hit_needs_no_model(self) -> None:
         asker = FakeAsker()

@@ -61,6 +61,8 @@ class Scored:
     injection: bool = False
     """The mail's text speaks to a model: a fact, told in X-GPT-Status."""
     cache: Cache = Cache.MISS
+    is_whole: bool = True
+    """All evidence that was asked for was there: one without is remembered for a short time."""
 
 
 @dataclass(frozen=True, slots=True)

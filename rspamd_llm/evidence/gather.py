@@ -190,15 +190,15 @@ class Inquiry:
             if sources.web_name is not None and sender in several and self._mail.from_name:
                 self._add(Source.WEB, _NAMED, sources.web_name(self._mail.from_name, sender))
 
-    async def authentication(self) -> Authentication | None:
-        """How the mail authenticates; None where that is not known in time.
+    async def authentication(self, seconds: float) -> Authentication | None:
+        """How the mail authenticates; None where that is not known in time, or in so many seconds.
 
         Raises nothing but CancelledError.
         """
         task = self._tasks.get((Source.AUTHENTICATION, ""))
         if task is None:
             return None
-        await asyncio.wait([task], timeout=self._until.left())
+        await asyncio.wait([task], timeout=min(seconds, self._until.left()))
         if not task.done() or task.cancelled() or task.exception() is not None:
             return None
         found: Authentication | None = task.result()
