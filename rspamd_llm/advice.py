@@ -1,22 +1,27 @@
 """Where Postfix's settings for us and our own work against each other, said with cause and cure.
 
 Told by `check`, and by the daemon after its start.  What may not live here: how Postfix is asked
-and its syntax (postfix.py), and contradictions among our own settings (config.py).
+and its syntax (postfix.py, headerchecks.py), and contradictions among our own settings (config.py).
 """
 
 from __future__ import annotations
 
 import logging
 import math
+import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+from rspamd_llm import access, headers
 from rspamd_llm import postfix as postfixes
 from rspamd_llm.config import Config
+from rspamd_llm.domain import Key, Scored, Verdict
+from rspamd_llm.headerchecks import Loss
 from rspamd_llm.libmilter import Address
 from rspamd_llm.milter import PROGRESS_INTERVAL
-from rspamd_llm.postfix import Milter, Postfix
+from rspamd_llm.postfix import Milter, Postfix, Smtpd
 from rspamd_llm.stopping import block_signals
 
 SIGNS = 3
@@ -111,8 +116,88 @@ def placement(config: Config, postfix: Postfix) -> tuple[Remark, ...]:
         )
         for service, milter in asking
         for before in service.milters[: service.milters.index(milter)]
-        if before.port == RSPAMD_PORT
+        if _is_rspamd(before)
     )
+
+
+def _is_rspamd(milter: Milter) -> bool:
+    return milter.port == RSPAMD_PORT or "rspamd" in milter.address.replace("rspamd-llm", "")
+
+
+def reach(config: Config, postfix: Postfix, smtpd: Smtpd) -> tuple[Remark, ...]:
+    """Whether Postfix comes to our unix socket: from its chroot, as its user.  Raises AddressError.
+
+    What leads elsewhere by its path alone is `placement`'s.
+    """
+    address = Address.parse(config.milter.socket)
+    return tuple(
+        remark
+        for service, milter in postfix.asking(address)
+        if (path := smtpd.reaches(service, milter))
+        for remark in _reach(address, path, milter, smtpd)
+    )
+
+
+def _reach(address: Address, path: str, milter: Milter, smtpd: Smtpd) -> Iterator[Remark]:
+    if os.path.realpath(path) != os.path.realpath(address.path):
+        yield Remark(
+            f"Postfix's smtpd is chrooted to {smtpd.queue_directory}: it looks for"
+            f" {milter.address} at {path}, and the daemon listens at {address.path}",
+            f'set milter.socket = "unix:{smtpd.queue_directory}/rspamd-llm/milter.sock", where'
+            " systemd/rspamd-llm.tmpfiles makes a folder for both, and name it"
+            " unix:rspamd-llm/milter.sock in smtpd_milters; or set chroot to n for smtpd in"
+            " master.cf",
+        )
+        return
+    user = access.user(smtpd.user)
+    refusal = access.refusal(user, Path(path), access.WRITE) if user else ""
+    if refusal:
+        yield Remark(
+            f"Postfix cannot connect to the daemon: {refusal}",
+            f"make {smtpd.user} a member of a group, name that in milter.socket_group with"
+            " milter.socket_mode 0660, and let the group pass the folders; then restart both",
+        )
+
+
+def sample(config: Config) -> tuple[tuple[str, str], ...]:
+    """Our headers, names and values, as a mail has them that nobody minds."""
+    verdict = Verdict(score=0.03, category="none", reason="A colleague suggests lunch.")
+    outcome = Scored(verdict=verdict, model=config.llm.model, prompt_id="9f3c2a11", seconds=1.84)
+    return headers.edits(
+        (), outcome, queue_id="4XyZ1F2z3aB", now=1_795_340_000, key=Key(bytes(32))
+    ).add
+
+
+def lost(losses: Sequence[Loss]) -> tuple[Remark, ...]:
+    """What Postfix's tables do to our headers."""
+    told: dict[tuple[str, str, str], list[str]] = {}
+    for loss in losses:
+        told.setdefault((loss.setting, loss.table, loss.action), []).append(loss.header)
+    return tuple(
+        Remark(
+            f"Postfix's {setting} ({table}) does {action} to {', '.join(names)}:"
+            f" {_effect(setting, action, names)}",
+            "take X-GPT-* out of it: the daemon deletes what arrives under these names",
+        )
+        for (setting, table, action), names in told.items()
+    )
+
+
+def _effect(setting: str, action: str, names: Sequence[str]) -> str:
+    is_kept = action in ("IGNORE", "STRIP", "REPLACE")
+    if setting == "header_checks":
+        # cleanup(8): what a milter adds is not put to it, unless the mail comes a second time.
+        if is_kept:
+            return (
+                "our headers are spared when the milter adds them, but not where mail passes"
+                " Postfix a second time, as behind a content_filter"
+            )
+        return "mail is refused that had such a header before, as from another host with rspamd-llm"
+    if not is_kept:
+        return "every mail that the model has judged is refused or lost"
+    if "X-GPT-Verdict" in names:
+        return "Rspamd sees no verdict (LLM_ABSENT)"
+    return "Rspamd has its verdict, but whoever reads the mail's header does not see these"
 
 
 def warn_later(config: Config) -> None:

@@ -1,29 +1,22 @@
-"""What `check` asks of all that the daemon works with: model servers, sources, Rspamd, the whole.
+"""What `check` asks of all that the daemon works with: model servers, sources, Rspamd, the store.
 
-What may not live here: what is read of files and of the running daemon, and the table (check.py).
+What may not live here: mails that are judged (checkprobe.py), what is found on this machine
+(checkhost.py, checkmail.py, checkrspamd.py), and the table (check.py).
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Awaitable
-from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from rspamd_llm import assembly
 from rspamd_llm.allowed import without_login
+from rspamd_llm.checkprobe import harmless
 from rspamd_llm.config import Config
-from rspamd_llm.domain import (
-    Deadline,
-    Envelope,
-    EvidenceError,
-    Message,
-    ModelError,
-    Scored,
-    Unscored,
-)
+from rspamd_llm.domain import Deadline, EvidenceError, ModelError
 from rspamd_llm.evidence.dns import Dns
 from rspamd_llm.lookups import Lookups
+from rspamd_llm.results import Result, failed, ok, warning
 from rspamd_llm.rspamd import Rspamd
 from rspamd_llm.store import open_store
 
@@ -31,44 +24,27 @@ SERVER_TIMEOUT = 5.0
 """Seconds for a model server to list its models."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
-    """One check: what was looked at, how it was found, and where it failed cause and cure."""
-
-    check: str
-    status: str
-    """ok, warning or failed."""
-    detail: str
-    cure: str = ""
-
-
 async def servers(plan: assembly.Plan, works: assembly.Works) -> list[Result]:
+    """Whether each model server answers, and has the model."""
     results = []
     for endpoint in plan.endpoints:
         url, model = endpoint.base_url, plan.config.llm.model
         try:
             models = await works.client.models(endpoint, Deadline.after(SERVER_TIMEOUT))
         except ModelError as error:
-            results.append(
-                Result(
-                    check="model server",
-                    status="failed",
-                    detail=f"{url}: {error}",
-                    cure="start the model server, or correct llm.base_url; it ends in /v1",
-                )
-            )
+            cure = "start the model server, or correct llm.base_url; it ends in /v1"
+            results.append(failed("model server", f"{url}: {error}", cure))
             continue
-        results.append(Result(check="model server", status="ok", detail=f"{url} answers"))
+        results.append(ok("model server", f"{url} answers"))
         if model in models:
-            results.append(Result(check="model", status="ok", detail=f"{url} has {model}"))
+            results.append(ok("model", f"{url} has {model}"))
         else:
             offered = ", ".join(models[:10]) or "none"
             results.append(
-                Result(
-                    check="model",
-                    status="failed",
-                    detail=f"{url} does not offer {model}; it offers {offered}",
-                    cure=f"correct llm.model, or load the model (Ollama: `ollama pull {model}`)",
+                failed(
+                    "model",
+                    f"{url} does not offer {model}; it offers {offered}",
+                    f"correct llm.model, or load the model (Ollama: `ollama pull {model}`)",
                 )
             )
     return results
@@ -123,35 +99,32 @@ async def _health(name: str, answer: Awaitable[bool], cure: str) -> Result:
     try:
         found = await answer
     except EvidenceError as error:
-        return Result(check=name, status="warning", detail=str(error), cure=cure)
+        return warning(name, str(error), cure)
     seconds = time.monotonic() - began
     if not found:
-        detail = f"answers, and knows nothing of {EVERYBODYS}"
-        return Result(check=name, status="warning", detail=detail, cure=cure)
-    return Result(check=name, status="ok", detail=f"knows {EVERYBODYS}, in {seconds:.2f} s")
+        return warning(name, f"answers, and knows nothing of {EVERYBODYS}", cure)
+    return ok(name, f"knows {EVERYBODYS}, in {seconds:.2f} s")
 
 
 async def opinion(config: Config, rspamd: Rspamd) -> Result:
     """Whether Rspamd has an opinion of a harmless mail, and keeps the question aside."""
     began = time.monotonic()
-    found = await rspamd.opinion(_harmless(), Deadline.after(config.milter.deadline))
+    found = await rspamd.opinion(harmless(), Deadline.after(config.milter.deadline))
     seconds = time.monotonic() - began
     if found is None:
-        return Result(
-            check="rspamd",
-            status="warning",
-            detail=f"{config.rspamd.url} gives no opinion: {rspamd.fault}",
-            cure="name its normal worker (port 11333) in rspamd.url, and its password's file",
+        return warning(
+            "rspamd",
+            f"{config.rspamd.url} gives no opinion: {rspamd.fault}",
+            "name its normal worker (port 11333) in rspamd.url, and its password's file",
         )
     detail = f"answers in {seconds:.2f} s: {found.action}, {found.score:.2f} points"
     if rspamd.is_aside:
-        return Result(check="rspamd", status="ok", detail=detail)
-    return Result(
-        check="rspamd",
-        status="warning",
-        detail=f"{detail}; it does not know our plugin of this version, so that it may learn from"
+        return ok("rspamd", detail)
+    return warning(
+        "rspamd",
+        f"{detail}; it does not know our plugin of this version, so that it may learn from"
         " and store a mail twice: when it is asked, and when the mail comes",
-        cure="copy rspamd_llm.lua of this version to its plugins.d, and restart Rspamd",
+        "copy rspamd_llm.lua of this version to its plugins.d, and restart Rspamd",
     )
 
 
@@ -166,55 +139,11 @@ async def store(config: Config) -> list[Result]:
     fault = opened.fault
     await opened.close()
     if not fault:
-        detail = f"{without_login(url)} answers, and keeps what it is given"
-        return [Result(check="store", status="ok", detail=detail)]
+        return [ok("store", f"{without_login(url)} answers, and keeps what it is given")]
     return [
-        Result(
-            check="store",
-            status="warning",
-            detail=f"{without_login(url)}: {fault}",
-            cure="see to the server, or correct store.url; docs/several-daemons.md tells more",
+        warning(
+            "store",
+            f"{without_login(url)}: {fault}",
+            "see to the server, or correct store.url; docs/several-daemons.md tells more",
         )
     ]
-
-
-PROBE = """From: Alice Example <alice@example.org>
-To: bob@example.org
-Subject: Lunch on Thursday
-Date: {date}
-Message-ID: <probe@example.org>
-
-Hi Bob,
-
-shall we have lunch on Thursday at noon, as always? The soup was good last time.
-
-Alice
-"""
-
-
-def _harmless() -> Message:
-    date = datetime.now(UTC).strftime("%a, %d %b %Y %H:%M:%S +0000")
-    data = PROBE.format(date=date).replace("\n", "\r\n").encode()
-    return Message(envelope=Envelope(), data=data, size=len(data))
-
-
-async def probe(config: Config, works: assembly.Works) -> Result:
-    """A harmless mail, judged as any other."""
-    began = time.monotonic()
-    scan = await works.scanner.scan(_harmless(), Deadline.after(config.milter.deadline))
-    seconds = time.monotonic() - began
-    match scan.outcome:
-        case Scored(verdict=verdict):
-            detail = f"a harmless mail scored {verdict.score:.2f} in {seconds:.2f} s"
-            return Result(check="probe", status="ok", detail=detail)
-        case Unscored(code=code, cause=cause):
-            return Result(
-                check="probe",
-                status="failed",
-                detail=f"{code}: {cause}",
-                cure="see what the model server logs; `rspamd-llm scan --explain` shows its answer",
-            )
-        case skipped:
-            return Result(
-                check="probe", status="warning", detail=f"skipped by the gate: {skipped.code}"
-            )

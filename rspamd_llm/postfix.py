@@ -12,18 +12,15 @@ import ipaddress
 import logging
 import os
 import re
-import select
-import shutil
-import subprocess
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from rspamd_llm import programs
 from rspamd_llm.libmilter import Address
 
-SBIN = "/usr/sbin:/usr/local/sbin"
-"""Where postconf is beside PATH, which often lacks these for who is not root."""
+SBIN = programs.SBIN
+"""Where postconf is beside PATH."""
 
 SECONDS = 10.0
 """For one call of postconf: it asks for the host's name, and so may wait for the DNS."""
@@ -97,6 +94,26 @@ class Postfix:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Smtpd:
+    """How the servers that ask milters run: as whom, and which in a chroot."""
+
+    user: str
+    queue_directory: str
+    """What they are chrooted to."""
+    chrooted: frozenset[str]
+    """Names of services, as a Service has them; main.cf's (no name) where one that has no list of
+    its own is chrooted."""
+
+    def reaches(self, service: Service, milter: Milter) -> str:
+        """The path that an entry leads to; empty where it is no unix socket."""
+        kind, _, place = milter.address.partition(":")
+        if kind not in ("unix", "local"):
+            return ""
+        is_below = service.name in self.chrooted or not place.startswith("/")
+        return f"{self.queue_directory}/{place.lstrip('/')}" if is_below else place
+
+
 # --- Addresses ------------------------------------------------------------------------------
 
 
@@ -134,14 +151,14 @@ def _hosts(host: str) -> frozenset[str]:
 
 def entries(value: str, defaults: Settings) -> tuple[Milter, ...]:
     """The milters of a value of smtpd_milters.  Raises ValueError as Postfix ends with an error."""
-    return tuple(_entry(token, defaults) for token in _tokens(value))
+    return tuple(_entry(token, defaults) for token in words(value))
 
 
 def _entry(token: str, defaults: Settings) -> Milter:
     if not token.startswith("{"):
         return Milter(token, defaults)
     own: dict[str, Any] = {}
-    address, *options = _tokens(_inside(token))  # too few values: an empty definition
+    address, *options = words(_inside(token))  # too few values: an empty definition
     for option in options:
         text = _inside(option) if option.startswith("{") else option
         name, sign, value = (part.strip() for part in text.partition("="))
@@ -154,7 +171,7 @@ def _entry(token: str, defaults: Settings) -> Milter:
     return Milter(address, dataclasses.replace(defaults, **own))
 
 
-def _tokens(text: str) -> Iterator[str]:
+def words(text: str) -> Iterator[str]:
     """Words between blanks and commas, of which those in braces do not count."""
     token, level = "", 0
     for sign in text:
@@ -196,14 +213,14 @@ def seconds(value: str) -> int:
 
 def read() -> Postfix | None:
     """The milters of the Postfix on this machine; None where there is none, or none that tells."""
-    program = shutil.which("postconf") or shutil.which("postconf", path=SBIN)
+    program = programs.find("postconf", beside=SBIN)
     if program is None:
         _log.debug("there is no postconf")
         return None
     try:
-        main = _values(_output(program, "-x", *_NAMES, "queue_directory"))
+        main = values(_output(program, "-x", *_NAMES, "queue_directory"))
         services: dict[str, dict[str, str]] = {"": {}}
-        for path, value in _values(_output(program, "-P", "-x")).items():
+        for path, value in values(_output(program, "-P", "-x")).items():
             service, kind, name = path.rsplit("/", 2)
             # smtpd is of these types; cleanup, a unix service, has its milters' settings from it.
             if kind in ("inet", "pass") and name in _NAMES:
@@ -212,9 +229,33 @@ def read() -> Postfix | None:
             main["queue_directory"],
             tuple(_service(name, main | own) for name, own in services.items()),
         )
-    except (OSError, subprocess.SubprocessError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError) as error:
         _log.debug("what postconf tells is of no use: %s", error or type(error).__name__)
         return None
+
+
+def smtpd(found: Postfix) -> Smtpd | None:
+    """How Postfix's servers run; None where it cannot be told."""
+    program = programs.find("postconf", beside=SBIN)
+    if program is None:
+        return None
+    try:
+        main = values(_output(program, "-x", "mail_owner", "compatibility_level"))
+        fields = values(_output(program, "-F"))
+    except (OSError, ValueError) as error:
+        _log.debug("what postconf tells is of no use: %s", error or type(error).__name__)
+        return None
+    # What `-` in master.cf means (master_ent.c of Postfix 3.0 and later).
+    default = "y" if main.get("compatibility_level", "0").partition(".")[0] == "0" else "n"
+    own = {service.name for service in found.services}
+    chrooted = set()
+    for path, command in fields.items():
+        service, _, name = path.rpartition("/")
+        if name == "command" and command.partition(" ")[0] == "smtpd":
+            told = fields.get(f"{service}/chroot", "n")
+            if (default if told == "-" else told) == "y":
+                chrooted.add(service if service in own else "")
+    return Smtpd(main.get("mail_owner", ""), found.queue_directory, frozenset(chrooted))
 
 
 def _service(name: str, values: dict[str, str]) -> Service:
@@ -227,32 +268,11 @@ def _service(name: str, values: dict[str, str]) -> Service:
     return Service(name, entries(values["smtpd_milters"], settings))
 
 
-def _values(output: str) -> dict[str, str]:
+def values(output: str) -> dict[str, str]:
     """The lines `name = value`."""
     split = (line.partition(" =") for line in output.splitlines())
     return {name: value.strip() for name, _, value in split}
 
 
 def _output(*command: str) -> str:
-    """What a program writes to its standard output, within SECONDS and LIMIT."""
-    until = time.monotonic() + SECONDS
-    null = subprocess.DEVNULL
-    with subprocess.Popen(command, stdin=null, stdout=subprocess.PIPE, stderr=null) as process:
-        assert process.stdout is not None  # noqa: S101  it is a pipe
-        ready, told = select.poll(), b""
-        ready.register(process.stdout, select.POLLIN)
-        try:
-            while len(told) <= LIMIT:
-                if not ready.poll(max(0.0, until - time.monotonic()) * 1000):
-                    raise TimeoutError("it takes too long")
-                part = os.read(process.stdout.fileno(), LIMIT)
-                if not part:
-                    break
-                told += part
-            else:
-                raise ValueError("it says too much")
-            if process.wait(max(0.0, until - time.monotonic())):
-                raise ValueError(f"exit status {process.returncode}")
-        finally:
-            process.kill()
-    return told.decode("utf-8", "replace")
+    return programs.output(*command, seconds=SECONDS, limit=LIMIT)

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from rspamd_llm import checkup, cli, config
-from rspamd_llm.checkup import Result
 from rspamd_llm.counters import Counters
+from rspamd_llm.results import Result
 from rspamd_llm.rspamd import Rspamd
 from tests import valkeyserver
 from tests.chain.ports import free_port

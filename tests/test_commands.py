@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import io
 import json
 import os
@@ -15,11 +14,9 @@ from typing import Any
 import pytest
 import tomli_w
 
-from bench.standins import Domain, Found, StandIns
 from bench.stubanswers import Behaviour, verdict
 from bench.stubmodel import StubModel
-from rspamd_llm import cli, config, postfix
-from tests import postconf
+from rspamd_llm import cli, config
 from tests.chain.daemon import PrivateDaemon
 from tests.chain.ports import free_port
 
@@ -192,208 +189,6 @@ class TestScan:
         path = written(tmp_path, llm={"engine": "embedded", "model": str(model)})
         assert cli.main(["scan", "-c", path, str(DEMO / "01-personal.eml")]) == status
         assert told in capsys.readouterr().err
-
-
-class TestCheck:
-    @staticmethod
-    def results(output: str) -> dict[str, dict[str, str]]:
-        document = json.loads(output)
-        assert set(document) == {"ok", "checks"}
-        return {result["check"]: result for result in document["checks"]}
-
-    def test_all_well(self, stub: StubModel, capsys: pytest.CaptureFixture[str]) -> None:
-        llm = {"base_url": stub.base_url, "model": "stub"}
-        with PrivateDaemon({"llm": llm}) as daemon:
-            path = str(daemon.config_file)
-            assert cli.main(["check", "-c", path, "--json"]) == 0
-            found = self.results(capsys.readouterr().out)
-            assert cli.main(["check", "-c", path]) == 0
-            assert "probe" in capsys.readouterr().out
-        for name in ("configuration", "key", "socket", "model server", "model", "probe"):
-            assert found[name]["status"] == "ok", found[name]
-        assert "scored 0.97 in" in found["probe"]["detail"]
-
-    def test_each_failure_has_a_cause_and_a_cure(
-        self, tmp_path: Path, stub: StubModel, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        path = written(tmp_path, stub, llm={"model": "sutb"})
-        (tmp_path / "verdict.key").chmod(0o644)
-        assert cli.main(["check", "-c", path, "--json"]) == 1
-        found = self.results(capsys.readouterr().out)
-        failed = {name for name, result in found.items() if result["status"] == "failed"}
-        assert failed == {"key", "socket", "model"}
-        assert all(found[name]["cure"] for name in failed)
-        assert "it offers stub" in found["model"]["detail"]
-
-    def test_each_source_of_evidence_is_asked_about_what_everybody_knows(
-        self,
-        tmp_path: Path,
-        stub: StubModel,
-        capsys: pytest.CaptureFixture[str],
-        monkeypatch: pytest.MonkeyPatch,
-    ) -> None:
-        pages = (Found("IANA", "https://www.iana.org/", "Assigned numbers of iana.org"),)
-        known = Domain(name="iana.org", address="192.0.32.8", pages=pages)
-        with StandIns.running(known) as world:
-            monkeypatch.setenv("SSL_CERT_FILE", world.environment["SSL_CERT_FILE"])
-            registries = world.registry.write_bootstrap(tmp_path / "registries.json", "org")
-            path = written(tmp_path, stub, **world.settings(registries=registries))
-            cli.main(["check", "-c", path, "--json"])
-            found = self.results(capsys.readouterr().out)
-            for name in ("dns", "registration", "web search"):
-                assert found[name]["status"] == "ok", found[name]
-                assert found[name]["detail"].startswith("knows iana.org")
-            assert world.web.queries[0].words == "iana.org"
-            assert world.registry.paths[0].endswith("/domain/iana.org")
-
-    def test_a_source_that_does_not_answer_is_a_warning_with_a_cure(
-        self, tmp_path: Path, stub: StubModel, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        registries = tmp_path / "registries.json"
-        registries.write_text(
-            json.dumps({"version": "1.0", "services": [[["org"], ["https://127.0.0.1:1/"]]]})
-        )
-        evidence = {"dns": True, "nameservers": ["127.0.0.1:1"], "registration": True}
-        path = written(
-            tmp_path,
-            stub,
-            evidence=evidence | {"registries": str(registries)},
-            search={"provider": "searxng", "url": "http://127.0.0.1:1"},
-        )
-        cli.main(["check", "-c", path, "--json"])
-        found = self.results(capsys.readouterr().out)
-        for name in ("dns", "registration", "web search"):
-            assert found[name]["status"] == "warning", found[name]
-            assert found[name]["cure"]
-        assert found["probe"]["status"] == "ok"
-
-    def test_a_server_that_is_down_and_one_that_talks_nonsense(
-        self, tmp_path: Path, stub: StubModel, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        path = written(tmp_path, llm={"base_url": "http://127.0.0.1:1/v1"})
-        assert cli.main(["check", "-c", path, "--json"]) == 1
-        assert self.results(capsys.readouterr().out)["model server"]["status"] == "failed"
-        stub.set(Behaviour(answer="I cannot help with that."))
-        assert cli.main(["check", "-c", written(tmp_path, stub), "--json"]) == 1
-        probe = self.results(capsys.readouterr().out)["probe"]
-        assert probe["detail"].startswith("model-invalid: ")
-
-    def test_postfix_asks_us_as_it_should(
-        self,
-        tmp_path: Path,
-        stub: StubModel,
-        capsys: pytest.CaptureFixture[str],
-        monkeypatch: pytest.MonkeyPatch,
-    ) -> None:
-        monkeypatch.setenv("MAIL_CONFIG", str(tmp_path))
-        with PrivateDaemon({"llm": {"base_url": stub.base_url, "model": "stub"}}) as daemon:
-            postconf.write(
-                tmp_path,
-                "milter_default_action = accept\nmilter_content_timeout = 90s\n"
-                f"smtpd_milters = {daemon.milter}\n",
-            )
-            assert cli.main(["check", "-c", str(daemon.config_file), "--json"]) == 0
-            found = self.results(capsys.readouterr().out)
-        assert found["postfix"] == {
-            "check": "postfix",
-            "status": "ok",
-            "detail": f"main.cf asks {daemon.milter}: default_action=accept, connect_timeout=30,"
-            " command_timeout=30, content_timeout=90",
-            "cure": "",
-        }
-
-    def test_what_postfix_does_to_us_is_a_warning_with_a_cure(
-        self,
-        tmp_path: Path,
-        stub: StubModel,
-        capsys: pytest.CaptureFixture[str],
-        monkeypatch: pytest.MonkeyPatch,
-    ) -> None:
-        monkeypatch.setenv("MAIL_CONFIG", str(tmp_path))
-        path = written(tmp_path, stub, milter={"socket": "inet:7@127.0.0.1"})
-        postconf.write(
-            tmp_path,
-            "smtpd_milters = inet:127.0.0.1:11332 { inet:localhost:7, default_action=shutdown,"
-            " content_timeout=9 }\n",
-        )
-        cli.main(["check", "-c", path, "--json"])
-        told = [
-            result
-            for result in json.loads(capsys.readouterr().out)["checks"]
-            if result["check"] == "postfix"
-        ]
-        assert [result["status"] for result in told] == ["warning"] * 3
-        assert all(result["cure"] for result in told)
-        for result, text in zip(told, ("(Rspamd) before", "(9 s)", "is shutdown"), strict=True):
-            assert text in result["detail"]
-        postconf.write(tmp_path, "")
-        cli.main(["check", "-c", path, "--json"])
-        told_now = self.results(capsys.readouterr().out)["postfix"]
-        assert told_now["status"] == "warning"
-        assert "does not ask the daemon" in told_now["detail"]
-
-    def test_without_a_postfix_there_is_nothing_to_say(
-        self,
-        tmp_path: Path,
-        stub: StubModel,
-        capsys: pytest.CaptureFixture[str],
-        monkeypatch: pytest.MonkeyPatch,
-    ) -> None:
-        monkeypatch.setenv("PATH", str(tmp_path))
-        monkeypatch.setattr(postfix, "SBIN", str(tmp_path))
-        cli.main(["check", "-c", written(tmp_path, stub), "--json"])
-        told = self.results(capsys.readouterr().out)["postfix"]
-        assert told["status"] == "ok"
-        assert told["detail"].startswith("not installed here")
-
-    def test_a_configuration_with_faults_ends_it(
-        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        path = written(tmp_path, milter={"deadline": 0, "foo": 1})
-        assert cli.main(["check", "-c", path, "--json"]) == 2
-        document = json.loads(capsys.readouterr().out)
-        assert [result["status"] for result in document["checks"]] == ["failed", "failed"]
-
-    def test_the_embedded_engine_is_probed(
-        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        path = written(tmp_path, llm={"engine": "embedded", "model": "builtin"})
-        assert cli.main(["check", "-c", path, "--json"]) == 1, "no daemon runs"
-        assert self.results(capsys.readouterr().out)["probe"]["status"] == "ok"
-
-
-class TestInit:
-    def test_it_writes_a_configuration_and_a_key_and_never_overwrites(
-        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        folder = tmp_path / "new"
-        assert cli.main(["init", "--dir", str(folder)]) == 0
-        said = capsys.readouterr().out
-        key = folder / "verdict.key"
-        assert key.stat().st_mode & 0o777 == 0o640
-        secret = key.read_text().splitlines()[-1]
-        assert len(secret) == 64
-        assert secret not in said
-        loaded = config.load(folder / "rspamd-llm.toml")
-        assert loaded == dataclasses.replace(config.Config(), trust=config.Trust(key_file=str(key)))
-        (folder / "rspamd-llm.toml").write_text("# mine\n")
-        assert cli.main(["init", "--dir", str(folder)]) == 0
-        assert "kept" in capsys.readouterr().out
-        assert (folder / "rspamd-llm.toml").read_text() == "# mine\n"
-        assert key.read_text().splitlines()[-1] == secret
-
-    def test_a_path_with_quotes_in_it(self, tmp_path: Path) -> None:
-        folder = tmp_path / 'odd "name" \\ é'
-        assert cli.main(["init", "--dir", str(folder)]) == 0
-        loaded = config.load(folder / "rspamd-llm.toml")
-        assert loaded.trust.key_file == str(folder / "verdict.key")
-
-    def test_a_folder_that_cannot_be_made(
-        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        (tmp_path / "file").touch()
-        assert cli.main(["init", "--dir", str(tmp_path / "file" / "x")]) == 2
-        assert str(tmp_path / "file") in capsys.readouterr().err
 
 
 class TestConfig:

@@ -28,6 +28,9 @@ local rspamd_logger = require 'rspamd_logger'
 local rspamd_util = require 'rspamd_util'
 local hash = require 'rspamd_cryptobox_hash'
 
+-- That of the daemon it came with; `rspamd-llm check` reads it here. One apart, they work together.
+local VERSION = '0.1.0'
+
 local N = 'rspamd_llm'
 local HEADER = 'X-GPT-Verdict'
 local MAX_AGE = 900 -- seconds, either way: longer than any milter's deadline plus clock error
