@@ -24,13 +24,15 @@ NAMES = {dotted(path): path for path in MODULES}
 ADAPTERS = {
     "mailparser": {"mail"},
     "selectolax": {"visible"},
+    "jinja2": {"page"},
     "publicsuffixlist": {"domains"},
     "openai": {"api"},
     "aiohttp": {"api", "rspamd", "web"},  # clients and a server, which share but the name
     "prometheus_client": {"metrics"},
     "httpx2": {"api"},
     "msgspec": {"nursery"},
-    "redis": {"store.valkey"},
+    "redis": {"rspamdfetch", "store.valkey"},  # of Rspamd's history, and our store
+    "zstandard": {"rspamdfetch"},
     "xllamacpp": {"engine_child"},
     "Milter": {"milter", "libmilter"},
     "milter": {"milter", "libmilter"},
