@@ -10,12 +10,16 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from datetime import datetime
 from importlib import metadata
 from pathlib import Path
 
 from rspamd_llm import config as configs
 from rspamd_llm.allowed import without_login
 from rspamd_llm.domain import AddressError, ConfigError, RspamdLlmError
+
+MOST_DAYS = 3650
+"""Days that `report` goes back at most, as many as history.days may keep."""
 
 DEFAULT_CONFIG = Path("/etc/rspamd-llm/rspamd-llm.toml")
 
@@ -51,6 +55,10 @@ def _run(parsed: argparse.Namespace) -> int:
             from rspamd_llm import init  # noqa: PLC0415
 
             return init.init(parsed.dir)
+        case "import-gpt":
+            from rspamd_llm import importgpt  # noqa: PLC0415
+
+            return importgpt.import_gpt(parsed.file, parsed.output)
         case "config":
             return _show_config(parsed)
         case "serve":
@@ -61,6 +69,8 @@ def _run(parsed: argparse.Namespace) -> int:
             from rspamd_llm import check  # noqa: PLC0415
 
             return check.check(parsed.config or _found(), as_json=parsed.json)
+        case "report":
+            return _report(parsed)
         case _:
             from rspamd_llm import scanfiles  # noqa: PLC0415
 
@@ -100,6 +110,39 @@ def _show_config(parsed: argparse.Namespace) -> int:
     return 0
 
 
+def _report(parsed: argparse.Namespace) -> int:
+    from rspamd_llm import report  # noqa: PLC0415
+
+    span = report.from_time(parsed.since) if parsed.since else report.last_days(parsed.days or 1)
+    return report.report(
+        _load(parsed.config),
+        span=span,
+        rspamd=parsed.rspamd_history,
+        as_json=parsed.json,
+        quiet=parsed.quiet,
+    )
+
+
+def _days(text: str) -> int:
+    """Days to report on; a history keeps at most as many."""
+    if text.isdecimal() and len(text) <= len(str(MOST_DAYS)) and 1 <= int(text) <= MOST_DAYS:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"a whole number from 1 to {MOST_DAYS}")
+
+
+def _past(text: str) -> datetime:
+    """A time that has been, local where it names no zone."""
+    try:
+        found = datetime.fromisoformat(text).astimezone()
+    except (ValueError, OverflowError) as error:
+        raise argparse.ArgumentTypeError(
+            "a date or time such as 2026-11-21 or 2026-11-21T06:00"
+        ) from error
+    if found >= datetime.now().astimezone():
+        raise argparse.ArgumentTypeError("a time in the past")
+    return found
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="rspamd-llm",
@@ -134,9 +177,29 @@ def _parser() -> argparse.ArgumentParser:
 
     command("check", "Check the configuration and all it depends on.", configured, reported)
 
+    report = command("report", "Tell what the daemon did since yesterday.", configured, reported)
+    span = report.add_mutually_exclusive_group()
+    span.add_argument("--days", type=_days, metavar="N", help="the last N days (default: 1)")
+    span.add_argument("--since", type=_past, metavar="TIME", help="such as 2026-11-21T06:00")
+    report.add_argument(
+        "--rspamd-history",
+        default="",
+        metavar="FROM",
+        help="compare with Rspamd's history: a file, its log, http://127.0.0.1:11334, or redis://",
+    )
+    report.add_argument("--quiet", action="store_true", help="print nothing where all is well")
+
     init = command("init", "Write a commented configuration and a verdict key.")
     init.add_argument(
         "--dir", type=Path, default=DEFAULT_CONFIG.parent, help="folder (default: %(default)s)"
+    )
+
+    convert = command("import-gpt", "Write our configuration from Rspamd's GPT plugin's.")
+    convert.add_argument(
+        "file", nargs="?", default="", metavar="FILE", help="gpt.conf, or -; none: ask rspamadm"
+    )
+    convert.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", help="write there, with the key beside it"
     )
 
     show = command("config", "Print the effective configuration, without secrets.", configured)
