@@ -41,6 +41,8 @@ url = "{store}"
 verdict_ttl = {verdict_ttl}
 [trust]
 key_file = "{key}"
+[history]
+keep = "none"
 [metrics]
 listen = "127.0.0.1:{port}"
 """

@@ -152,6 +152,13 @@ class Store:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class History:
+    keep: str = setting("verdicts", choice("none", "verdicts", "full"))
+    days: int = setting(21, integer(1, 3_650))
+    file: str = setting("/var/lib/rspamd-llm/history.db", matching(r"/\S+", "an absolute path"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Trust:
     key_file: str = setting("/etc/rspamd-llm/verdict.key", text)
 
@@ -159,6 +166,8 @@ class Trust:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metrics:
     listen: str = setting("127.0.0.1:11391", OPTIONAL_LISTEN)
+    page: bool = setting(False, boolean)
+    token_file: str = setting("", text)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,6 +189,7 @@ class Config:
     gate: Gate = Gate()
     rspamd: Rspamd = field(default_factory=Rspamd)
     store: Store = Store()
+    history: History = History()
     trust: Trust = Trust()
     metrics: Metrics = Metrics()
     log: Log = Log()
@@ -290,7 +300,7 @@ def _contradictions(config: Config) -> tuple[str, ...]:
     ]
     if is_searching and config.search.timeout > config.evidence.timeout:
         told.append("search.timeout is above evidence.timeout: it will never be reached")
-    told += _crowding(config) + _unproven(config) + _never_asked(config)
+    told += _crowding(config) + _unproven(config) + _never_asked(config) + _unseen(config)
     if config.milter.drain + STOP_ROOM > UNIT_STOP:
         told.append(
             f"milter.drain ({config.milter.drain:g} s) needs TimeoutStopSec="
@@ -321,6 +331,17 @@ def _unproven(config: Config) -> list[str]:
     if config.gate.learn_correspondents and config.store.url == "memory://":
         told.append('gate.learn_correspondents with store.url = "memory://" forgets at each start')
     return told
+
+
+def _unseen(config: Config) -> list[str]:
+    """A page that is not there, or has nothing to show."""
+    if not config.metrics.page:
+        return []
+    if not config.metrics.listen:
+        return ["metrics.page has no effect without metrics.listen"]
+    if config.history.keep == "none":
+        return ['metrics.page shows no verdicts with history.keep = "none"']
+    return []
 
 
 def _never_asked(config: Config) -> list[str]:

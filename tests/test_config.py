@@ -130,6 +130,12 @@ class TestFaults:
             ("metrics.listen", "127.0.0.1", 'allowed is empty, or an address and port such as "12'),
             ("metrics.listen", "::1:80", 'allowed is empty, or an address and port such as "127.'),
             ("metrics.listen", "127.0.0.1:0", "allowed is empty, or an address and port such as"),
+            ("history.keep", "all", 'found "all"; allowed is one of "none", "verdicts", "full"'),
+            ("history.days", 0, "found 0; allowed is a whole number from 1 to 3650"),
+            ("history.days", 3_651, "found 3651; allowed is a whole number from 1 to 3650"),
+            ("history.file", "history.db", 'found "history.db"; allowed is an absolute path'),
+            ("history.file", "", 'found ""; allowed is an absolute path'),
+            ("metrics.page", "yes", 'found "yes"; allowed is true or false'),
             ("log.level", "trace", 'found "trace"; allowed is one of "debug", "info", '),
         ],
     )
@@ -147,7 +153,7 @@ class TestFaults:
     def test_an_unknown_section_is_told_with_those_there_are(self) -> None:
         assert faults({"miltre": {}}) == (
             "miltre: unknown section; there are milter, llm, prompt, verdict, evidence, search, "
-            "gate, rspamd, store, trust, metrics, log",
+            "gate, rspamd, store, history, trust, metrics, log",
         )
 
     def test_an_unknown_name_is_told_with_those_there_are(self) -> None:
@@ -253,8 +259,9 @@ DEFAULTS: Document = {
         "trigger_symbols": [],
     },
     "store": {"url": "sqlite:///var/lib/rspamd-llm/store.db", "verdict_ttl": 3600},
+    "history": {"keep": "verdicts", "days": 21, "file": "/var/lib/rspamd-llm/history.db"},
     "trust": {"key_file": "/etc/rspamd-llm/verdict.key"},
-    "metrics": {"listen": "127.0.0.1:11391"},
+    "metrics": {"listen": "127.0.0.1:11391", "page": False, "token_file": ""},
     "log": {"level": "info", "format": "text"},
 }  # fmt: skip
 
@@ -391,6 +398,14 @@ class TestContradictions:
             (
                 {"rspamd": {"trigger_symbols": ["FOO"]}},
                 "[rspamd] has no effect without rspamd.url",
+            ),
+            (
+                {"metrics": {"page": True, "listen": ""}},
+                "metrics.page has no effect without metrics.listen",
+            ),
+            (
+                {"metrics": {"page": True}, "history": {"keep": "none"}},
+                'metrics.page shows no verdicts with history.keep = "none"',
             ),
             (
                 {"rspamd": {"url": "http://127.0.0.1:11333", "trigger_symbols": ["REPLY", "X"]}},

@@ -164,6 +164,7 @@ class PrivateDaemon:
             "gate": {"skip_networks": []},
             "store": {"url": "memory://", "verdict_ttl": 0},
             "metrics": {"listen": self.listen},
+            "history": {"keep": "none"},
             "trust": {"key_file": str(key_file)},
         }
         for section, values in self._settings.items():
