@@ -57,6 +57,7 @@ class Works:
     """What runs: belongs to the asyncio loop that started it."""
 
     model: str
+    deadline: float
     scanner: Scanner
     client: ModelClient
     readers: Readers
@@ -76,6 +77,9 @@ class Works:
             in_flight=self.scanner.in_flight,
             waiting=self.client.waiting,
             servers=self.client.health(),
+            sources=self.lookups.health(),
+            is_rspamd_well=self.rspamd.state == "ok" if self.rspamd else None,
+            deadline=self.deadline,
             store_fault=self.store.fault,
         )
 
@@ -221,6 +225,7 @@ async def start(
     )
     return Works(
         model=config.llm.model,
+        deadline=config.milter.deadline,
         scanner=scanner,
         client=client,
         readers=readers,

@@ -33,7 +33,7 @@ from rspamd_llm import config as configs
 from rspamd_llm.allowed import without_login
 from rspamd_llm.config import Config
 from rspamd_llm.domain import ConfigError, RspamdLlmError
-from rspamd_llm.health import Health, ServerHealth
+from rspamd_llm.health import Health, OtherVersionError, ServerHealth
 from rspamd_llm.nursery import Nursery
 from rspamd_llm.results import Result, failed, ok, warning
 from rspamd_llm.running import address
@@ -117,6 +117,8 @@ def _running(config: Config) -> list[Result]:
                 "start the daemon; where it runs, its log tells why it has not this port",
             )
         ]
+    except OtherVersionError as error:
+        return [_other_version(f"{error} runs")]
     except ValueError as error:
         return [
             warning(
@@ -129,12 +131,15 @@ def _running(config: Config) -> list[Result]:
 
 
 def _versions(health: Health) -> Result:
-    installed = metadata.version("rspamd-llm")
     detail = f"version {health.version} runs, {health.in_flight} mails are being judged"
-    if health.version == installed:
-        return ok("daemon", detail)
-    cure = "restart the daemon: `systemctl restart rspamd-llm`"
-    return warning("daemon", f"{detail}; installed is {installed}", cure)
+    if health.version != metadata.version("rspamd-llm"):
+        return _other_version(detail)
+    return ok("daemon", detail)
+
+
+def _other_version(detail: str) -> Result:
+    detail += f"; installed is {metadata.version('rspamd-llm')}"
+    return warning("daemon", detail, "restart the daemon: `systemctl restart rspamd-llm`")
 
 
 def _breaker(server: ServerHealth) -> Result:

@@ -9,6 +9,17 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+VERSION_LIMIT = 40
+"""Characters of a version; ours have ten."""
+
+
+class OtherVersionError(ValueError):
+    """A daemon of another version, which says other things of itself than this one knows."""
+
+    def __init__(self, version: str) -> None:
+        super().__init__(f"a daemon of version {version}")
+        self.version = version
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerHealth:
@@ -24,6 +35,16 @@ class ServerHealth:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SourceHealth:
+    """A source of evidence as the daemon knows it."""
+
+    name: str
+    """As `domain.Source` has it."""
+    is_well: bool
+    """Its breaker is closed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Health:
     """The daemon."""
 
@@ -35,6 +56,12 @@ class Health:
     waiting: int
     """Messages that wait for a slot of `llm.concurrency`."""
     servers: tuple[ServerHealth, ...]
+    sources: tuple[SourceHealth, ...]
+    """Those that are looked up by domain and switched on."""
+    is_rspamd_well: bool | None
+    """Whether Rspamd's breaker is closed; None where it is not asked."""
+    deadline: float
+    """Seconds that a message has at most."""
     store_fault: str
     """Why the store fails; empty while it works."""
 
@@ -61,6 +88,10 @@ def from_document(document: Any) -> Health:
             )
             for server in _of(list, document["servers"])
         )
+        sources = tuple(
+            SourceHealth(name=_of(str, source["name"]), is_well=_of(bool, source["is_well"]))
+            for source in _of(list, document["sources"])
+        )
         return Health(
             version=_of(str, document["version"]),
             model=_of(str, document["model"]),
@@ -68,9 +99,15 @@ def from_document(document: Any) -> Health:
             in_flight=_of(int, document["in_flight"]),
             waiting=_of(int, document["waiting"]),
             servers=servers,
+            sources=sources,
+            is_rspamd_well=_of((bool, type(None)), document["is_rspamd_well"]),
+            deadline=float(_of((int, float), document["deadline"])),
             store_fault=_of(str, document["store_fault"]),
         )
     except (LookupError, TypeError) as error:
+        told = document.get("version") if isinstance(document, dict) else None
+        if isinstance(told, str) and len(told) <= VERSION_LIMIT and told.isprintable():
+            raise OtherVersionError(told) from error
         raise ValueError("not what the daemon says of itself") from error
 
 

@@ -36,6 +36,7 @@ from rspamd_llm.evidence.privacy import Privacy
 from rspamd_llm.evidence.registration import Rdap
 from rspamd_llm.evidence.remembered import Remembered
 from rspamd_llm.evidence.search import Engine, Search
+from rspamd_llm.health import SourceHealth
 from rspamd_llm.store import Store
 
 HOUR, DAY = 3_600.0, 86_400.0
@@ -66,6 +67,8 @@ class Lookups:
     """What looks things up: belongs to the asyncio loop that started it."""
 
     gatherer: Gatherer
+    sources: tuple[Remembered[Any], ...]
+    """Those that are looked up by domain and switched on."""
     dns: Dns
     fetcher: Fetcher
     engine: Engine | None
@@ -75,6 +78,13 @@ class Lookups:
         """Searches with this key from now on, where the engine wants one."""
         if isinstance(self.engine, Brave):
             self.engine.use(api_key)
+
+    def health(self) -> tuple[SourceHealth, ...]:
+        """How each source is."""
+        return tuple(
+            SourceHealth(name=source.source.value, is_well=source.state == "ok")
+            for source in self.sources
+        )
 
     async def stop(self) -> None:
         """Ends what is under way, and closes connections."""
@@ -114,14 +124,15 @@ async def start(config: Config, *, api_key: str, store: Store, counters: Counter
             max_per_day=config.search.max_per_day,
             counters=counters,
         )
+    sources = _sources(
+        config,
+        dns,
+        functools.partial(Remembered[Any], store=store, counters=counters),
+        rdap,
+        search,
+    )
     gatherer = Gatherer(
-        sources=_sources(
-            config,
-            dns,
-            functools.partial(Remembered[Any], store=store, counters=counters),
-            rdap,
-            search,
-        ),
+        sources=sources,
         privacy=Privacy(own=frozenset(map(domains.registered_domain, config.evidence.own_domains))),
         counters=counters,
         timeout=config.evidence.timeout,
@@ -129,6 +140,11 @@ async def start(config: Config, *, api_key: str, store: Store, counters: Counter
     )
     return Lookups(
         gatherer=gatherer,
+        sources=tuple(
+            one
+            for one in (sources.records, sources.registration, sources.web)
+            if isinstance(one, Remembered)
+        ),
         dns=dns,
         fetcher=fetcher,
         engine=engine,

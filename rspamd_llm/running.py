@@ -9,7 +9,7 @@ import http.client
 import json
 
 from rspamd_llm import health as healths
-from rspamd_llm.health import Health
+from rspamd_llm.health import Health, OtherVersionError
 
 SECONDS = 3.0
 """For the answer: the daemon gives its core two."""
@@ -27,7 +27,8 @@ def address(listen: str) -> tuple[str, int]:
 def ask(host: str, port: int) -> Health:
     """How the daemon is.
 
-    Raises OSError where nobody answers, and ValueError where the answer is none of ours.
+    Raises OSError where nobody answers, OtherVersionError, and ValueError where the answer is none
+    of ours.
     """
     connection = http.client.HTTPConnection(host, port, timeout=SECONDS)
     try:
@@ -40,6 +41,8 @@ def ask(host: str, port: int) -> Health:
         connection.close()
     try:
         return healths.from_document(json.loads(body))
+    except OtherVersionError:
+        raise
     except (ValueError, RecursionError) as error:
         text = body[:60].decode("ascii", "replace").strip()
         raise ValueError(f"status {answer.status}, {text!r}") from error

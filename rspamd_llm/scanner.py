@@ -69,7 +69,9 @@ _log = logging.getLogger(__name__)
 class _Progress:
     """What a scan has come to so far: kept aside so that it can be told however the scan ends."""
 
+    began: float = field(default_factory=time.monotonic)
     stages: dict[str, float] = field(default_factory=dict)
+    mail: Mail | None = None
     facts: Facts | None = None
     evidence: Evidence | None = None
     prompt: Prompt | None = None
@@ -89,7 +91,9 @@ class _Progress:
         """The Scan with this outcome."""
         return Scan(
             outcome=outcome,
+            seconds=time.monotonic() - self.began,
             stages=self.stages,
+            mail=self.mail,
             facts=self.facts,
             evidence=self.evidence,
             prompt=self.prompt,
@@ -208,14 +212,14 @@ class Scanner:
         return progress.ended(outcome)
 
     async def _line(self, message: Message, deadline: Deadline, progress: _Progress) -> Outcome:
-        began, gate, profile = time.monotonic(), self._gate, self._profile
+        gate, profile = self._gate, self._profile
         with progress.stage("read"):
             async with asyncio.timeout(deadline.left()):
                 reading = await self._read(message)
         if reading is None:
             return Skipped(Skip.NO_TEXT)
         mail, facts = reading.mail, reading.facts
-        progress.facts = facts
+        progress.mail, progress.facts = mail, facts
         opinion = None
         if self._opine is not None:
             with progress.stage("rspamd"):
@@ -254,7 +258,7 @@ class Scanner:
         if outcome.cache is not Cache.MISS:
             progress.stages["memory"] = now - began_judging
         injection = facts.has(Flag.ADDRESSES_MODEL)
-        return replace(outcome, seconds=now - began, injection=injection)
+        return replace(outcome, seconds=now - progress.began, injection=injection)
 
     async def _is_correspondent(
         self, message: Message, mail: Mail, authentication: Authentication | None

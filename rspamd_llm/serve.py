@@ -12,16 +12,20 @@ import logging
 import os
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from rspamd_llm import advice, assembly, keys, libmilter, log
+from rspamd_llm import advice, assembly, keys, libmilter, log, login
 from rspamd_llm.config import Config, warnings
 from rspamd_llm.core import Core
 from rspamd_llm.domain import ConfigError, Message, Scan
+from rspamd_llm.history import History, Reader
+from rspamd_llm.login import Login
 from rspamd_llm.metrics import Metrics
 from rspamd_llm.milter import Service, Session, Traffic
 from rspamd_llm.nursery import Nursery
+from rspamd_llm.page import Page
 from rspamd_llm.stopping import Stop, block_signals
 from rspamd_llm.watchdog import Watchdog, notify, period
 from rspamd_llm.web import Web
@@ -39,6 +43,27 @@ START_INTERVAL = 0.01
 _log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watched:
+    """What is told and kept of each message, and who may look at it."""
+
+    metrics: Metrics
+    history: History | None
+    access: Login
+
+    def note(self, message: Message, scan: Scan) -> None:
+        """A message was answered.  Any thread may tell."""
+        log.scanned(message, scan)
+        self.metrics.scanned(message, scan)
+        if self.history is not None:
+            self.history.note(message, scan, scan.mail)
+
+    def close(self) -> None:
+        """Writes what is to be written."""
+        if self.history is not None:
+            self.history.close()
+
+
 def serve(config: Config) -> NoReturn:
     """Runs until a signal ends it.  Does not return but for an error: the process exits with 0.
 
@@ -50,6 +75,9 @@ def serve(config: Config) -> NoReturn:
     nursery = Nursery()
     plan = assembly.plan(config)
     ring = keys.Ring(Path(config.trust.key_file))
+    access = login.load(
+        listen=config.metrics.listen, page=config.metrics.page, token_file=config.metrics.token_file
+    )
     for warning in warnings(config):
         _log.warning("%s", warning)
 
@@ -66,16 +94,11 @@ def serve(config: Config) -> NoReturn:
     works = starting.result()
     listener = libmilter.Listener(address)
     traffic = Traffic()
-    counts = Metrics()
-
-    def report(message: Message, scan: Scan) -> None:
-        log.scanned(message, scan)
-        counts.scanned(message, scan)
-
+    watched = Watched(metrics=Metrics(), history=_history(config), access=access)
     service = Service(
         scan=lambda message, deadline: core.submit(works.scanner.scan(message, deadline)),
         begin=lambda head: core.submit(works.scanner.begin(head)),
-        report=report,
+        report=watched.note,
         key=lambda: ring.keys[0],
         deadline=config.milter.deadline,
         max_body=config.milter.max_body,
@@ -100,7 +123,7 @@ def serve(config: Config) -> NoReturn:
     watchdog.start()
     notify("READY=1")
     advice.warn_later(config)
-    web = _web(config, core, works, counts)
+    web = _web(config, core, works, watched)
 
     stop.take_hangups()
 
@@ -111,6 +134,7 @@ def serve(config: Config) -> NoReturn:
     if web is not None:
         web.stop()
     _stop(config.milter.drain, core, works, listener, traffic)
+    watched.close()
     # libmilter's threads are still there; letting main() return has crashed with them.
     os._exit(1 if listener.failed or stop.failed else 0)
 
@@ -133,14 +157,32 @@ def _reload(config: Config, core: Core, works: assembly.Works, ring: keys.Ring) 
     notify("READY=1")
 
 
-def _web(config: Config, core: Core, works: assembly.Works, counts: Metrics) -> Web | None:
+def _history(config: Config) -> History | None:
+    """What keeps the verdicts, where any are kept."""
+    kept = config.history
+    if kept.keep == "none":
+        return None
+    return History(Path(kept.file), days=kept.days, full=kept.keep == "full")
+
+
+def _web(config: Config, core: Core, works: assembly.Works, watched: Watched) -> Web | None:
     """The port for those who watch, where one is configured."""
     if not config.metrics.listen:
         return None
+    page = None
+    if config.metrics.page:
+        page = Page(
+            Reader(Path(config.history.file)) if watched.history else None,
+            watched.history,
+            days=config.history.days,
+            has_login=bool(watched.access.token),
+        )
     web = Web(
         config.metrics.listen,
         health=lambda: asyncio.wrap_future(core.submit(works.health())),
-        text=lambda health: counts.text(health, works.counters.snapshot()),
+        text=lambda health: watched.metrics.text(health, works.counters.snapshot()),
+        page=page,
+        login=watched.access,
     )
     web.start()
     return web

@@ -1,7 +1,8 @@
-"""The port for those who watch the daemon: /healthz, /readyz and /metrics.
+"""The port for those who watch the daemon: /healthz, /readyz, /metrics, the administrator's page.
 
 A server of aiohttp's in a thread and loop of its own, so that mail waits for nothing that is sent
-there.  What may not live here: what is told (health.py, metrics.py).
+there; the page is made in one more thread, as it reads a file.  What may not live here: what is
+told (health.py, metrics.py, page.py), and who may look (login.py).
 """
 
 from __future__ import annotations
@@ -10,7 +11,10 @@ import asyncio
 import contextlib
 import functools
 import logging
-from collections.abc import Awaitable, Callable
+import time
+import urllib.parse
+from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 
 from aiohttp import web
 
@@ -18,6 +22,8 @@ from rspamd_llm import health as healths
 from rspamd_llm import metrics
 from rspamd_llm.core import Core
 from rspamd_llm.health import Health
+from rspamd_llm.login import SESSION_SECONDS, Login
+from rspamd_llm.page import Page, asset
 from rspamd_llm.running import address
 
 CONNECTIONS = 64
@@ -32,6 +38,35 @@ ANSWER_SECONDS = 2.0
 
 RETRY = 10.0
 """Seconds until a port is tried again that was taken, as by the process before this one."""
+
+PAGE_SECONDS = 8.0
+"""Seconds for a page: over a full history it takes one, and the connection lasts little longer."""
+
+WRONG_SECONDS = 1.0
+"""Seconds that a wrong token costs."""
+
+FORM_BYTES = 4_000
+"""Bytes of a form: ours has one field, of at most login.TOKEN_MOST characters."""
+
+SESSION = "rspamd_llm_session"
+"""Name of the cookie."""
+
+HEADERS: Mapping[str, str] = {
+    "Content-Security-Policy": (
+        "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self';"
+        " frame-ancestors 'none'; base-uri 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+    "Server": "rspamd-llm",
+}
+"""Of each answer: the browser runs nothing, loads nothing from elsewhere and keeps nothing, even if
+a stranger's text got through as markup."""
+
+_ANYONE = Login()
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _log = logging.getLogger(__name__)
 
@@ -48,11 +83,16 @@ class Web:
         *,
         health: Callable[[], Awaitable[Health]],
         text: Callable[[Health], bytes],
+        page: Page | None = None,
+        login: Login = _ANYONE,
     ) -> None:
         """`health` may be awaited in any loop; `text` makes the metrics of it."""
         self._listen = listen
         self._health = health
         self._text = text
+        self._page = page
+        self._login = login
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="page")
         self._core = Core(name="web")
         self._tries: asyncio.Task[None] | None = None
         self._server: asyncio.Server | None = None
@@ -66,6 +106,7 @@ class Web:
         """Gives up the port, for the next process."""
         with contextlib.suppress(TimeoutError):
             self._core.run(self._end(), ANSWER_SECONDS)
+        self._thread.shutdown(wait=False, cancel_futures=True)
 
     def _begin(self) -> None:
         self._tries = asyncio.create_task(self._serve())
@@ -79,14 +120,17 @@ class Web:
             await self._runner.cleanup()
 
     async def _serve(self) -> None:
-        app = web.Application()
+        app = web.Application(client_max_size=FORM_BYTES, middlewares=[_unbroken])
+        app.on_response_prepare.append(_protect)
         app.add_routes(
             [
                 web.get("/healthz", self._healthz),
-                web.get("/readyz", self._readyz),
-                web.get("/metrics", self._metrics),
+                web.get("/readyz", self._admitted(self._readyz)),
+                web.get("/metrics", self._admitted(self._metrics)),
             ]
         )
+        if self._page is not None:
+            app.add_routes(self._page_routes(self._page))
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0)
         await self._runner.setup()
         host, port = address(self._listen)
@@ -107,6 +151,8 @@ class Web:
                     told = True
                 await asyncio.sleep(RETRY)
         _log.info("metrics at http://%s/metrics", self._listen)
+        if self._page is not None:
+            _log.info("a page for the administrator at http://%s/", self._listen)
 
     async def _told(self) -> Health | None:
         """How the daemon is; None where it does not say."""
@@ -134,6 +180,124 @@ class Web:
         if health is None:
             return _stuck()
         return web.Response(body=self._text(health), headers={"Content-Type": metrics.CONTENT_TYPE})
+
+    # --- Who may look ---
+
+    def _admits(self, request: web.Request) -> bool:
+        told = request.headers.get("Authorization", "")
+        return self._login.admits(told, request.cookies.get(SESSION, ""), time.time())
+
+    def _admitted(self, handler: Handler) -> Handler:
+        """For programs: without the token there is no answer."""
+
+        async def handle(request: web.Request) -> web.StreamResponse:
+            if not self._admits(request):
+                return web.Response(
+                    status=401,
+                    text="metrics.token_file is set: ask with Authorization: Bearer TOKEN\n",
+                    headers={"WWW-Authenticate": "Bearer"},
+                )
+            return await handler(request)
+
+        return handle
+
+    def _known(self, handler: Handler) -> Handler:
+        """For browsers: one that was led here under another's name gets no answer."""
+
+        async def handle(request: web.Request) -> web.StreamResponse:
+            if not self._login.knows(request.headers.get("Host", "")):
+                return web.Response(status=421, text=f"ask for http://{self._listen}/\n")
+            return await handler(request)
+
+        return handle
+
+    def _signed_in(self, handler: Handler) -> Handler:
+        """For browsers: without the token there is the form that asks for it."""
+
+        async def handle(request: web.Request) -> web.StreamResponse:
+            if not self._admits(request):
+                raise web.HTTPSeeOther("/login")
+            return await handler(request)
+
+        return self._known(handle)
+
+    # --- The page ---
+
+    def _page_routes(self, page: Page) -> list[web.RouteDef]:
+        async def overview(request: web.Request) -> web.StreamResponse:
+            health, query = await self._told(), dict(request.query)
+            return await self._made(lambda: page.overview(health, query))
+
+        async def verdict(request: web.Request) -> web.StreamResponse:
+            return await self._made(lambda: page.verdict(request.match_info["number"]))
+
+        async def form(_request: web.Request) -> web.StreamResponse:
+            return await self._made(lambda: page.login(is_wrong=False))
+
+        async def sign_in(request: web.Request) -> web.StreamResponse:
+            fields = urllib.parse.parse_qs((await request.read()).decode("ascii", "replace"))
+            if not self._login.is_token(fields.get("token", [""])[0].strip()):
+                await asyncio.sleep(WRONG_SECONDS)
+                return await self._made(lambda: page.login(is_wrong=True), status=403)
+            answer = web.HTTPSeeOther("/")
+            answer.set_cookie(
+                SESSION,
+                self._login.session(time.time()),
+                max_age=SESSION_SECONDS,
+                httponly=True,
+                samesite="Strict",
+            )
+            raise answer
+
+        async def sign_out(_request: web.Request) -> web.StreamResponse:
+            answer = web.HTTPSeeOther("/login")
+            answer.del_cookie(SESSION)
+            raise answer
+
+        return [
+            web.get("/", self._signed_in(overview)),
+            web.get("/verdict/{number}", self._signed_in(verdict)),
+            web.get("/login", self._known(form)),
+            web.post("/login", self._known(sign_in)),
+            web.post("/logout", self._known(sign_out)),
+            web.get("/page.css", _file("page.css", "text/css")),
+            web.get("/icon.svg", _file("icon.svg", "image/svg+xml")),
+        ]
+
+    async def _made(self, make: Callable[[], str | None], status: int = 200) -> web.Response:
+        """A page, made in the thread for it."""
+        try:
+            async with asyncio.timeout(PAGE_SECONDS):
+                text = await asyncio.get_running_loop().run_in_executor(self._thread, make)
+        except TimeoutError:
+            return web.Response(status=503, text="the history is not read in time\n")
+        if text is None:
+            raise web.HTTPNotFound
+        return web.Response(status=status, text=text, content_type="text/html")
+
+
+def _file(name: str, kind: str) -> Handler:
+    async def handle(_request: web.Request) -> web.StreamResponse:
+        return web.Response(body=asset(name), content_type=kind, charset="utf-8")
+
+    return handle
+
+
+async def _protect(_request: web.Request, response: web.StreamResponse) -> None:
+    response.headers.update(HEADERS)
+
+
+@web.middleware
+async def _unbroken(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Our own mistakes are told to nobody: a traceback may quote a mail."""
+    try:
+        return await handler(request)
+    except web.HTTPException:
+        raise
+    except Exception as error:  # noqa: BLE001
+        _log.error("a request failed: %s", type(error).__name__)
+        _log.debug("a request failed", exc_info=True)
+        return web.Response(status=500, text="this failed\n")
 
 
 def _stuck() -> web.Response:

@@ -10,6 +10,7 @@ from enum import StrEnum
 from rspamd_llm.domain.evidence import Evidence
 from rspamd_llm.domain.facts import Facts
 from rspamd_llm.domain.judgement import Completion, Prompt, Verdict
+from rspamd_llm.domain.mail import Mail
 
 
 class Skip(StrEnum):
@@ -89,7 +90,10 @@ class Scan:
     """What became of a message, the seconds each stage took, and what stood on the way there."""
 
     outcome: Outcome
+    seconds: float = 0.0
+    """From the message's end to the outcome; 0 for what was settled without a look at it."""
     stages: Mapping[str, float] = field(default_factory=dict)
+    mail: Mail | None = None
     facts: Facts | None = None
     evidence: Evidence | None = None
     prompt: Prompt | None = None

@@ -67,7 +67,7 @@ class Remembered(Generic[T]):
         pace: Pace,
         admit: Callable[[bool], Awaitable[None]] | None = None,
     ) -> None:
-        self._source = source
+        self.source = source
         self._kind = source.name.lower()
         self._look_up = look_up
         self._encode = encode
@@ -185,7 +185,7 @@ class Remembered(Generic[T]):
         return self._decode(stored["answer"])
 
     def _count(self, outcome: str) -> None:
-        self._counters.add("evidence", source=self._source.value, outcome=outcome)
+        self._counters.add("evidence", source=self.source.value, outcome=outcome)
 
 
 def _judge(error: BaseException) -> bool | None:
