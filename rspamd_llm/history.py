@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from rspamd_llm import records
-from rspamd_llm.domain import Mail, Message, RspamdLlmError, Scan
+from rspamd_llm.domain import Message, RspamdLlmError, Scan
 from rspamd_llm.historyfile import COLUMNS, LOCK_SECONDS, File
 from rspamd_llm.records import HAM, SPAM, Bucket, Filter, Record
 
@@ -125,12 +125,10 @@ class History:
         """Records that were not kept since the start: too many at once, or the file failed."""
         return self._lost + self._file.lost
 
-    def note(self, message: Message, scan: Scan, mail: Mail | None = None) -> None:
+    def note(self, message: Message, scan: Scan) -> None:
         """Keeps what became of a message, soon.  Raises nothing, and waits for nothing."""
         try:
-            self._queue.put_nowait(
-                records.record(message, scan, mail, at=self._clock(), full=self._full)
-            )
+            self._queue.put_nowait(records.record(message, scan, at=self._clock(), full=self._full))
         except Exception as error:  # noqa: BLE001  mail flows whatever our own mistakes
             if not isinstance(error, queue.Full):
                 _log.debug("a record could not be made: %s", type(error).__name__)

@@ -42,6 +42,8 @@ class Login:
 
     token: str = field(default="", repr=False)
     """Empty where none is needed."""
+    is_here: bool = False
+    """Only this machine reaches us: what programs ask for then needs no token."""
     names: frozenset[str] = frozenset()
     """What a browser may call us where no token is needed."""
     secret: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
@@ -71,6 +73,10 @@ class Login:
             return True
         return self.is_session(session, now)
 
+    def admits_program(self, authorization: str, session: str, now: float) -> bool:
+        """Whether one may have what is meant for programs: /metrics, /readyz."""
+        return self.is_here or self.admits(authorization, session, now)
+
     def knows(self, host: str) -> bool:
         """Whether a Host header names us (RFC 9110 7.2), whatever port it says: there may be a
         tunnel."""
@@ -99,7 +105,8 @@ def load(*, listen: str, page: bool, token_file: str) -> Login:
                 " metrics.token_file, or listen on 127.0.0.1",
             )
         )
-    return Login(token=token, names=frozenset({"localhost", "127.0.0.1", "::1", host}))
+    names = frozenset({"localhost", "127.0.0.1", "::1", host})
+    return Login(token=token, is_here=is_here, names=names)
 
 
 def _token(path: Path) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from rspamd_llm import redact
-from rspamd_llm.domain import Mail, Message, Scan, Scored, Skipped, Unscored
+from rspamd_llm.domain import Message, Scan, Scored, Skipped, Unscored
 from rspamd_llm.evidence import words
 
 EVIDENCE_LINES = 20
@@ -123,7 +123,7 @@ def band(score: float) -> str:
     return "wanted" if score <= HAM else "uncertain"
 
 
-def record(message: Message, scan: Scan, mail: Mail | None, *, at: float, full: bool) -> Record:
+def record(message: Message, scan: Scan, *, at: float, full: bool) -> Record:
     """What is to be kept of a message; with `full` also what tells whose mail it is.
 
     A reason is the model's, which has read the mail: without `full` it tells no address either.
@@ -155,8 +155,8 @@ def record(message: Message, scan: Scan, mail: Mail | None, *, at: float, full: 
             "sender": bounded(envelope.sender),
             "addresses": tuple(bounded(one) for one in envelope.recipients[:ADDRESSES]),
         }
-        if mail is not None:
-            values |= {"subject": bounded(mail.subject), "text": bounded(mail.text, TEXT)}
+        if scan.mail is not None:
+            values |= {"subject": bounded(scan.mail.subject), "text": bounded(scan.mail.text, TEXT)}
     return Record(
         at=at,
         queue_id=bounded(envelope.queue_id),

@@ -56,7 +56,7 @@ class Watched:
         log.scanned(message, scan)
         self.metrics.scanned(message, scan)
         if self.history is not None:
-            self.history.note(message, scan, scan.mail)
+            self.history.note(message, scan)
 
     def close(self) -> None:
         """Writes what is to be written."""

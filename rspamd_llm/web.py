@@ -183,15 +183,11 @@ class Web:
 
     # --- Who may look ---
 
-    def _admits(self, request: web.Request) -> bool:
-        told = request.headers.get("Authorization", "")
-        return self._login.admits(told, request.cookies.get(SESSION, ""), time.time())
-
     def _admitted(self, handler: Handler) -> Handler:
-        """For programs: without the token there is no answer."""
+        """For programs: without the token there is no answer, but on the machine itself."""
 
         async def handle(request: web.Request) -> web.StreamResponse:
-            if not self._admits(request):
+            if not self._login.admits_program(*_credentials(request), time.time()):
                 return web.Response(
                     status=401,
                     text="metrics.token_file is set: ask with Authorization: Bearer TOKEN\n",
@@ -215,7 +211,7 @@ class Web:
         """For browsers: without the token there is the form that asks for it."""
 
         async def handle(request: web.Request) -> web.StreamResponse:
-            if not self._admits(request):
+            if not self._login.admits(*_credentials(request), time.time()):
                 raise web.HTTPSeeOther("/login")
             return await handler(request)
 
@@ -274,6 +270,11 @@ class Web:
         if text is None:
             raise web.HTTPNotFound
         return web.Response(status=status, text=text, content_type="text/html")
+
+
+def _credentials(request: web.Request) -> tuple[str, str]:
+    """What a request tells of who asks: its Authorization header and its session."""
+    return request.headers.get("Authorization", ""), request.cookies.get(SESSION, "")
 
 
 def _file(name: str, kind: str) -> Handler:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -89,7 +90,7 @@ def keep(
     """Notes them in a file, and closes it."""
     history = History(path, days=days, full=full, rows=rows, clock=clock)
     for message, scan, mail in noted:
-        history.note(message, scan, mail)
+        history.note(message, replace(scan, mail=mail))
     history.close()
     assert history.dropped == 0, history.fault
 

@@ -643,7 +643,9 @@ class TestNotWaiting:
         def note(thread: int) -> None:
             for number in range(40):
                 envelope = Envelope(queue_id=f"{thread}-{number}")
-                history.note(Message(envelope=envelope, data=b"", size=1), scored(), Mail())
+                history.note(
+                    Message(envelope=envelope, data=b"", size=1), replace(scored(), mail=Mail())
+                )
 
         threads = [threading.Thread(target=note, args=(number,)) for number in range(10)]
         for thread in threads:

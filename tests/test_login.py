@@ -99,6 +99,14 @@ class TestAdmission:
     def test_by_header(self, authorization: str, is_admitted: bool) -> None:
         assert Login(token=TOKEN).admits(authorization, "", NOW) is is_admitted
 
+    def test_programs_on_the_machine_itself_need_none(self, file: Path) -> None:
+        here = load(listen="127.0.0.1:11391", page=True, token_file=str(file))
+        elsewhere = load(listen="0.0.0.0:11391", page=True, token_file=str(file))
+        assert here.admits_program("", "", NOW)
+        assert not here.admits("", "", NOW)
+        assert not elsewhere.admits_program("", "", NOW)
+        assert elsewhere.admits_program(f"Bearer {TOKEN}", "", NOW)
+
     def test_by_session_until_it_ends(self) -> None:
         login = Login(token=TOKEN)
         session = login.session(NOW)

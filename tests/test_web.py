@@ -349,6 +349,17 @@ class TestToken:
         assert ask(closed_page, f"{path}?token={TOKEN}").status == 401
         assert ask(closed_page, path, Authorization=f"Bearer {TOKEN}").status == 200
 
+    def test_on_the_machine_itself_programs_need_none(self, listen: str, tmp_path: Path) -> None:
+        file = tmp_path / "token"
+        file.write_text(TOKEN)
+        file.chmod(0o600)
+        login = load(listen=listen, page=True, token_file=str(file))
+        with served(listen, page=Page(None, days=1, has_login=True), login=login):
+            wait_until(lambda: answers(listen))
+            assert running.ask(*running.address(listen)) == HEALTH
+            assert get(listen, "/metrics") == (200, b"x 1\n")
+            assert get(listen, "/")[0] == 303
+
     def test_whether_it_lives_is_told_to_anyone(self, closed_page: str) -> None:
         assert get(closed_page, "/healthz") == (200, b"ok\n")
 
@@ -584,7 +595,7 @@ class TestDaemon:
     def test_the_page_shows_a_mail_as_far_as_it_is_kept(self, tmp_path: Path, keep: str) -> None:
         kept = tmp_path / "history.db"
         with StubModel.running() as stub:
-            settings = {
+            settings: dict[str, dict[str, Any]] = {
                 "llm": {"base_url": stub.base_url, "model": "stub"},
                 "metrics": {"page": True},
                 "history": {"keep": keep, "file": str(kept)},

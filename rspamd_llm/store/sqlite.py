@@ -1,6 +1,6 @@
 """The store in one SQLite file.
 
-The only importer of sqlite3, whose errors end here: a store that fails costs speed, never mail.
+The errors of sqlite3 end here: a store that fails costs speed, never mail.
 """
 
 from __future__ import annotations
