@@ -27,6 +27,7 @@ from rspamd_llm import (
     checkrspamd,
     checkup,
     log,
+    login,
     running,
 )
 from rspamd_llm import config as configs
@@ -108,7 +109,7 @@ def _running(config: Config) -> list[Result]:
     if not listen:
         return []
     try:
-        health = running.ask(*address(listen))
+        health = running.ask(*address(listen), _token(config))
     except OSError as error:
         return [
             warning(
@@ -128,6 +129,15 @@ def _running(config: Config) -> list[Result]:
             )
         ]
     return [_versions(health), *map(_breaker, health.servers), _store(health, config)]
+
+
+def _token(config: Config) -> str:
+    """The port's token, as far as we may read it."""
+    told = config.metrics
+    try:
+        return login.load(listen=told.listen, page=False, token_file=told.token_file).token
+    except ConfigError:
+        return ""
 
 
 def _versions(health: Health) -> Result:

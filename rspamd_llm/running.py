@@ -24,15 +24,16 @@ def address(listen: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
-def ask(host: str, port: int) -> Health:
-    """How the daemon is.
+def ask(host: str, port: int, token: str = "") -> Health:
+    """How the daemon is; a token is wanted where it does not listen on loopback.
 
     Raises OSError where nobody answers, OtherVersionError, and ValueError where the answer is none
     of ours.
     """
     connection = http.client.HTTPConnection(host, port, timeout=SECONDS)
     try:
-        connection.request("GET", "/readyz", headers={"Connection": "close"})
+        bearer = {"Authorization": f"Bearer {token}"} if token else {}
+        connection.request("GET", "/readyz", headers={"Connection": "close", **bearer})
         answer = connection.getresponse()
         body = answer.read(ANSWER_BYTES)
     except http.client.HTTPException as error:

@@ -663,6 +663,24 @@ class TestCheck:
         assert of_stub["status"] == "ok"
         assert of_stub["detail"].startswith(f"{stub.base_url}: its breaker is closed, ")
 
+    def test_a_token_is_shown_where_one_is_wanted(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        listen, token = f"0.0.0.0:{free_port()}", tmp_path / "token"
+        token.touch(mode=0o600)
+        token.write_text("0123456789abcdef0123\n")
+        with StubModel.running() as stub:
+            sections: dict[str, dict[str, Any]] = {
+                "llm": {"base_url": stub.base_url, "model": "stub"},
+                "metrics": {"listen": listen, "token_file": str(token)},
+            }
+            with PrivateDaemon(sections) as daemon:
+                wait_until(lambda: answers(listen))
+                of_daemon, *_ = self.told(daemon.config_file, capsys)
+                assert of_daemon["status"] == "ok"
+                with pytest.raises(ValueError, match="401"):
+                    running.ask(*running.address(listen))
+
     def test_a_daemon_of_another_version(
         self, listen: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
