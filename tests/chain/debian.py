@@ -7,6 +7,7 @@ which end with it, mounts and all.  What is installed in it is not known here.
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import subprocess
 import tempfile
@@ -55,7 +56,9 @@ class PrivateDebian:
         self.folder = Path(tempfile.mkdtemp(prefix="rspamd-llm-debian-"))
         self.root = self.folder / "root"
         self._packages = ("dbus", "systemd", "systemd-sysv", *packages)
-        self._cgroup = Path(_cgroups()) / self.folder.name
+        # Not the folder's: that may have characters which no machine's name has.
+        self._name = f"rspamd-llm-{secrets.token_hex(6)}"
+        self._cgroup = Path(_cgroups()) / self._name
         self._process: subprocess.Popen[bytes] | None = None
         self._leader = 0
 
@@ -106,7 +109,7 @@ class PrivateDebian:
         self._cgroup.mkdir()
         machine = (
             "systemd-nspawn --boot --quiet --register=no --keep-unit --private-network "
-            f"--console=passive --machine={self.folder.name} --directory={self.root}"
+            f"--console=passive --machine={self._name} --directory={self.root}"
         )
         log = self.folder / "log"
         with log.open("wb") as file:
@@ -161,7 +164,7 @@ class PrivateDebian:
             self._remove_cgroup()
         # Its mounts were in its own namespace, which is gone: what is here is the folder alone.
         shutil.rmtree(self.folder, ignore_errors=True)
-        shutil.rmtree(f"/run/systemd/nspawn/propagate/{self.folder.name}", ignore_errors=True)
+        shutil.rmtree(f"/run/systemd/nspawn/propagate/{self._name}", ignore_errors=True)
 
     def _remove_cgroup(self) -> None:
         until = time.monotonic() + END_SECONDS
