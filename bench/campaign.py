@@ -18,17 +18,15 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import json
 import tempfile
 import time
-import urllib.request
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 
 from bench import campaigndata, replay, report
 from bench.campaigndata import Copy
 from bench.daemon import Daemon, daemon, model_process
-from bench.load_setting import PATIENCE, SCORED, Sent, status
+from bench.load_setting import PATIENCE, SCORED, Sent, status, stub_counter
 from bench.milterclient import Envelope, MilterClient
 from bench.report import Measure, median, percentile
 from rspamd_llm.config import Rspamd as Settings
@@ -74,7 +72,7 @@ def wave(_folder: Path | None) -> list[Measure]:
     """All of them at once."""
     with model_process(LATENCY) as model, daemon(model.url, verdict_ttl=TTL) as target:
         sent = asyncio.run(_wave(target))
-        calls = _calls(model.url) - 1  # the warm-up's
+        calls = stub_counter(model.url, "calls") - 1  # the warm-up's
     verdict_at = min(one.ended for one in sent)
     first = [one for one in sent if one.began < verdict_at]
     after = [one for one in sent if one.began >= verdict_at]
@@ -127,7 +125,7 @@ def remembered(_folder: Path | None) -> list[Measure]:
         for name, url in stores.items():
             with model_process(0.02) as model, daemon(model.url, store=url, verdict_ttl=TTL) as to:
                 sent = asyncio.run(_alone(to, campaigndata.copies(ALONE)))
-                calls = _calls(model.url)
+                calls = stub_counter(model.url, "calls")
             times = [1000 * one for one in _times(sent[1:])]
             told += [
                 Measure(f"remembered in {name}, median", median(times), "ms", most=ADDED_MOST),
@@ -197,12 +195,6 @@ async def _send(target: Daemon, client: MilterClient, one: Copy) -> Sent:
 
 def _times(sent: Sequence[Sent]) -> list[float]:
     return [one.seconds for one in sent]
-
-
-def _calls(url: str) -> int:
-    address = url.removesuffix("/v1") + "/stats"
-    with urllib.request.urlopen(address, timeout=PATIENCE) as answer:  # noqa: S310  our own stub
-        return int(json.load(answer)["calls"])
 
 
 PARTS: Mapping[str, Callable[[Path | None], list[Measure]]] = {

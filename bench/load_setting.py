@@ -59,10 +59,7 @@ class Place:
 
     def calls(self) -> int:
         """How many calls the stub model is answering now."""
-        # "/v1" is the API's; the stub's counters stand beside it.
-        address = self.url.removesuffix("/v1") + "/stats"
-        with urllib.request.urlopen(address, timeout=PATIENCE) as answer:  # noqa: S310  our own stub
-            return int(json.load(answer)["active"])
+        return stub_counter(self.url, "active")
 
 
 @dataclass(frozen=True)
@@ -91,6 +88,14 @@ class Spread:
     @classmethod
     def of(cls, values: Sequence[float]) -> Spread:
         return cls(median(values), percentile(values, 95), percentile(values, 99), max(values))
+
+
+def stub_counter(url: str, name: str) -> int:
+    """One of the counters of the stub model with this base URL (stubmodel.StubModel.stats)."""
+    # "/v1" is the API's; the stub's counters stand beside it.
+    address = url.removesuffix("/v1") + "/stats"
+    with urllib.request.urlopen(address, timeout=PATIENCE) as answer:  # noqa: S310  our own stub
+        return int(json.load(answer)[name])
 
 
 @contextlib.contextmanager

@@ -38,6 +38,9 @@ from rspamd_llm.servers import Endpoint
 from rspamd_llm.steps import Profile
 from rspamd_llm.store import MemoryStore, Store
 
+VERSION = metadata.version("rspamd-llm")
+"""Read from the disk once: the core tells it at each look at its health."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
@@ -71,7 +74,7 @@ class Works:
     async def health(self) -> Health:
         """How all of it is."""
         return Health(
-            version=metadata.version("rspamd-llm"),
+            version=VERSION,
             model=self.model,
             is_stopping=self.scanner.is_stopping,
             in_flight=self.scanner.in_flight,
@@ -274,9 +277,7 @@ def _profile(config: Config) -> Profile:
         return Profile(
             prompt=small,
             room=0,
-            fingerprint=_fingerprint(
-                config, f"builtin {metadata.version('rspamd-llm')} {categories}"
-            ),
+            fingerprint=_fingerprint(config, f"builtin {VERSION} {categories}"),
             fallback_reason=compact.strongest_facts,
         )
     instructions = prompts.load_instructions(
